@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * `--help`, made from the option table.
+ *
+ * @module
+ */
+import { OPTION_GROUPS, OPTIONS, type OptionSpec } from "./table.ts";
+
+const WIDTH = 80;
+const COLUMN = 30;
+
+function heading(spec: OptionSpec): string {
+  const short = spec.short ? `-${spec.short}, ` : "    ";
+  return `  ${short}--${spec.name}${spec.value ? ` ${spec.value}` : ""}`;
+}
+
+/** Breaks text into lines of at most `width` characters at spaces. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line ? `${line} ${word}` : word;
+  }
+  return [...lines, line];
+}
+
+function entry(spec: OptionSpec): string[] {
+  const head = heading(spec);
+  const lines = wrap(spec.help, WIDTH - COLUMN);
+  const indent = " ".repeat(COLUMN);
+  if (head.length >= COLUMN) return [head, ...lines.map((line) => indent + line)];
+  return [head.padEnd(COLUMN) + lines[0], ...lines.slice(1).map((line) => indent + line)];
+}
+
+/**
+ * The help text of a mode, ending in a newline.
+ *
+ * @example
+ * ```ts
+ * import { helpText } from "./help.ts";
+ * import { assertStringIncludes } from "@std/assert";
+ *
+ * assertStringIncludes(helpText("pasta"), "  -m, --mtu MTU ");
+ * ```
+ */
+export function helpText(mode: "pasta" | "passt"): string {
+  const lines = [
+    "Usage: tubetti pasta [OPTION]... [--] [COMMAND [ARG]...]",
+    "",
+    ...wrap(
+      "Runs COMMAND (default: your shell) in a new user and network namespace and connects that " +
+        "to the host's network.",
+      WIDTH,
+    ),
+  ];
+  for (const group of OPTION_GROUPS) {
+    const shown = OPTIONS.filter((spec) =>
+      spec.group === group && !spec.later && (!spec.mode || spec.mode === mode)
+    );
+    if (shown.length > 0) lines.push("", `${group}:`, ...shown.flatMap(entry));
+  }
+  return `${lines.join("\n")}\n`;
+}

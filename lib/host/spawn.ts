@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * The guest as a command in namespaces of its own.
+ *
+ * Theory of operation: a syscall script clones the command's process into new user, network, PID,
+ * mount, UTS and IPC namespaces. There it ties its life to ours (PR_SET_PDEATHSIG), maps our user to
+ * root, opens ping sockets to root, mounts /proc and /sys anew (they show the new PID and network
+ * namespaces) and then waits on a socket pair, while we make the tap and configure it from outside
+ * (`../sys/namespace.ts`). {@linkcode Guest.release} lets it execute the command. Should we die before, it
+ * reads an end of file and exits; afterwards the kernel kills it, and as it is process 1 of its PID
+ * namespace everything it has started goes with it. It stays in our session and process group, so a
+ * shell has job control. It keeps descriptors 0, 1 and 2 only, and gets default signal handling
+ * where we deviate from what we were started with.
+ *
+ * @module
+ */
+import { check, E, SysError } from "../sys/errno.ts";
+import { errno, libc } from "../sys/libc.ts";
+import { userNamespaceHint } from "../sys/namespace.ts";
+import { openPidfd, pollExit, waitExit } from "../sys/process.ts";
+import { AT_FDCWD, CLONE, Script, type Step } from "../sys/script.ts";
+import { AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM } from "../sys/socket.ts";
+
+const PR_SET_PDEATHSIG = 1; // linux/prctl.h
+const SIGKILL = 9; // asm-generic/signal.h
+const SIGPIPE = 13; // asm-generic/signal.h
+const KERNEL_SIGACTION_SIZE = 32; // asm/signal.h: handler, flags, restorer, mask; all zero: SIG_DFL
+const SIGSET_SIZE = 8; // bytes of the kernel's sigset_t
+const MS = { NOSUID: 2, NODEV: 4, NOEXEC: 8, REC: 0x4000, SLAVE: 1 << 19 }; // linux/mount.h
+const PSEUDO_FS = MS.NOSUID | MS.NODEV | MS.NOEXEC;
+const AT_RECURSIVE = 0x8000; // linux/fcntl.h
+const OPEN_TREE_CLONE = 1; // linux/mount.h
+const O_CLOEXEC = 0x80000; // asm-generic/fcntl.h
+const MOVE_MOUNT_F_EMPTY_PATH = 4; // linux/mount.h
+const FIRST_OTHER_FD = 3;
+const LAST_FD = 0xffffffff;
+const CLOSE_RANGE_CLOEXEC = 4; // linux/close_range.h
+const X_OK = 1; // unistd.h
+const MAX_HOSTNAME = 64; // sethostname(2)
+const SHELL = "/bin/sh";
+const DEFAULT_PATH = "/bin:/usr/bin"; // execvp(3)
+
+const NAMESPACES = CLONE.NEWUSER | CLONE.NEWNET | CLONE.NEWPID | CLONE.NEWNS | CLONE.NEWUTS |
+  CLONE.NEWIPC;
+
+/** Exit status of a command that was not found, as sh(1) has it. */
+export const COMMAND_NOT_FOUND = 127;
+/** Exit status of a command that could not be executed, as sh(1) has it. */
+export const COMMAND_NOT_EXECUTABLE = 126;
+
+/** The command can't be executed. The message names it and the reason. */
+export class CommandError extends Error {
+  override readonly name = "CommandError";
+  /** 127 when there is no such command, else 126. */
+  readonly exitCode: number;
+
+  constructor(command: string, reason: number) {
+    const missing = reason === E.ENOENT;
+    const error = new SysError("execve", command, reason, missing ? "command not found" : "");
+    super(error.message);
+    this.exitCode = missing ? COMMAND_NOT_FOUND : COMMAND_NOT_EXECUTABLE;
+  }
+}
+
+/** What to run. */
+export interface SpawnOptions {
+  /** Command and arguments; empty or absent: the user's shell ($SHELL or /bin/sh) as login shell. */
+  readonly command?: readonly string[];
+  /** Host name inside. Absent: the host's. */
+  readonly hostname?: string;
+}
+
+/** The command's process. */
+export interface Guest {
+  /** Process ID as we see it. */
+  readonly pid: number;
+  /** Readable when the process has ended. */
+  readonly pidfd: number;
+  /** What could not be set up inside, though the command can run without it. */
+  readonly warnings: readonly string[];
+  /**
+   * Lets the process execute the command. Blocks until it has.
+   *
+   * @throws CommandError when the kernel refuses; the process is gone then
+   */
+  release(): void;
+  /** The exit code (128 + N after signal N), or null while the process runs. Does not block. */
+  status(): number | null;
+  /** Sends a signal to the command, unless it has ended. Default: SIGKILL. */
+  kill(signal?: number): void;
+  /** Ends the command and all it has started, waits until they are gone, closes descriptors. */
+  close(): void;
+}
+
+/**
+ * Finds a command as execvp(3) does, with our rights.
+ *
+ * @throws CommandError
+ */
+export function findCommand(name: string): string {
+  if (name.includes("/")) return name;
+  let reason: number = E.ENOENT;
+  for (const directory of (Deno.env.get("PATH") ?? DEFAULT_PATH).split(":")) {
+    const path = `${directory || "."}/${name}`;
+    const bytes = new TextEncoder().encode(`${path}\0`);
+    if (name !== "" && isFile(path) && libc.access(bytes, X_OK) === 0) return path;
+    if (name !== "" && isFile(path)) reason = E.EACCES;
+  }
+  throw new CommandError(name, reason);
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
+
+/** Path and argument vector of the command. */
+function resolve(command: readonly string[]): { path: string; argv: readonly string[] } {
+  if (command.length > 0) return { path: findCommand(command[0]), argv: command };
+  const shell = Deno.env.get("SHELL") || SHELL;
+  return { path: shell, argv: [`-${shell}`] }; // login(1): a leading dash makes a login shell
+}
+
+/** Our environment as we were given it, byte by byte. @returns address of the vector */
+function addEnvironment(script: Script): number {
+  const bytes = Deno.readFileSync("/proc/self/environ");
+  const base = script.data(bytes);
+  const addresses: number[] = [];
+  for (let start = 0; start < bytes.length; start = bytes.indexOf(0, start) + 1) {
+    addresses.push(base + start);
+  }
+  return script.vector(addresses);
+}
+
+/** Maps our user and group to root, which the owner of a user namespace may do without privileges. */
+function addIdentity(script: Script): void {
+  const options = { hint: userNamespaceHint };
+  script.writeFile("/proc/self/setgroups", "deny", options);
+  script.writeFile("/proc/self/uid_map", `0 ${libc.geteuid()} 1`, options);
+  script.writeFile("/proc/self/gid_map", `0 ${libc.getegid()} 1`, options);
+}
+
+/** Shows the new namespaces in /proc and /sys; the host's control groups stay where they were. */
+function addMounts(script: Script): void {
+  const soft = { required: false };
+  // what is unmounted on the host goes here too; nothing goes the other way
+  script.call("mount", [0, "/", 0, MS.REC | MS.SLAVE, 0], { what: "/ as slave" });
+  const cgroup = "/sys/fs/cgroup";
+  const clone = OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE;
+  const tree = script.call("open_tree", [AT_FDCWD, cgroup, clone], soft);
+  script.call("mount", ["proc", "/proc", "proc", PSEUDO_FS, 0], { what: "/proc", ...soft });
+  script.call("mount", ["sysfs", "/sys", "sysfs", PSEUDO_FS, 0], { what: "/sys", ...soft });
+  script.call("move_mount", [tree, "", AT_FDCWD, cgroup, MOVE_MOUNT_F_EMPTY_PATH], soft);
+}
+
+/** Undoes what the runtime changed, and executes the command. @returns the two attempts */
+function addExecute(script: Script, path: string, argv: readonly string[]): Step[] {
+  const defaultAction = script.address(script.reserve(KERNEL_SIGACTION_SIZE));
+  script.call("rt_sigaction", [SIGPIPE, defaultAction, 0, SIGSET_SIZE]);
+  const others = [FIRST_OTHER_FD, LAST_FD, CLOSE_RANGE_CLOEXEC];
+  script.call("close_range", others, { required: false }); // Linux 5.11; ours are close-on-exec anyway
+  script.restoreSignals();
+  const program = script.string(path), environment = addEnvironment(script);
+  const words = argv.map((word) => script.string(word));
+  const shellWords = [script.string(SHELL), program, ...words.slice(1)];
+  return [
+    script.call("execve", [program, script.vector(words), environment], { tolerate: E.ENOEXEC }),
+    // a script without #! runs in the shell, as execvp(3) has it
+    script.call("execve", [SHELL, script.vector(shellWords), environment]),
+  ];
+}
+
+/** Reads one byte of the other end of a socket pair, or its end. Blocks. */
+function receiveByte(fd: number): boolean {
+  const byte = new Uint8Array(1);
+  let n: number;
+  do n = libc.recv(fd, byte, 1, 0); while (n < 0 && errno() === E.EINTR);
+  return n === 1;
+}
+
+class Process implements Guest {
+  readonly pid: number;
+  readonly pidfd: number;
+  readonly warnings: readonly string[];
+  readonly #script: Script;
+  readonly #attempts: readonly Step[];
+  readonly #command: string;
+  #gate: number;
+  #exitCode: number | null = null;
+
+  constructor(pid: number, gate: number, script: Script, attempts: readonly Step[], path: string) {
+    this.pid = pid;
+    this.#gate = gate;
+    this.#script = script;
+    this.#attempts = attempts;
+    this.#command = path;
+    this.pidfd = openPidfd(pid);
+    this.warnings = script.errors(false).map((error) => error.message);
+  }
+
+  release(): void {
+    if (this.#gate < 0) return;
+    libc.send(this.#gate, new Uint8Array(1), 1, MSG_NOSIGNAL);
+    receiveByte(this.#gate); // its end is closed by execve or by exit
+    const [first, second] = this.#attempts.map((step) => this.#script.errorOf(step));
+    this.#closeGate();
+    const error = second ?? (first?.errno === E.ENOEXEC ? null : first);
+    if (!error) return;
+    this.close();
+    throw new CommandError(this.#command, error.errno);
+  }
+
+  #closeGate(): void {
+    if (this.#gate < 0) return;
+    libc.close(this.#gate);
+    this.#gate = -1;
+    this.#script.dispose();
+  }
+
+  status(): number | null {
+    return this.#exitCode ??= pollExit(this.pid);
+  }
+
+  kill(signal: number = SIGKILL): void {
+    if (this.status() === null) libc.kill(this.pid, signal);
+  }
+
+  close(): void {
+    this.kill();
+    this.#exitCode ??= waitExit(this.pid);
+    this.#closeGate();
+    libc.close(this.pidfd);
+  }
+}
+
+/**
+ * Makes the guest's namespaces with a process that waits for {@linkcode Guest.release} to execute the
+ * command. To be called in the main thread: the guest ends when the calling thread does.
+ *
+ * @throws CommandError when the command is not found in PATH
+ * @throws SysError when a namespace is refused; nothing is left behind
+ */
+export function spawnGuest(options: SpawnOptions = {}): Guest {
+  const { path, argv } = resolve(options.command ?? []);
+  const pair = new Int32Array(2);
+  check(libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "socketpair");
+  const [ours, theirs] = pair;
+  const script = new Script();
+  script.clone(NAMESPACES, { what: "namespaces", hint: userNamespaceHint });
+  script.call("close", [ours]);
+  script.call("prctl", [PR_SET_PDEATHSIG, SIGKILL], { what: "PR_SET_PDEATHSIG" });
+  addIdentity(script);
+  script.writeFile("/proc/sys/net/ipv4/ping_group_range", "0 0", { required: false });
+  if (options.hostname !== undefined) {
+    const name = new TextEncoder().encode(options.hostname).subarray(0, MAX_HOSTNAME);
+    script.call("sethostname", [script.data(name), name.length]);
+  }
+  addMounts(script);
+  const byte = script.address(script.reserve(1));
+  script.call("write", [theirs, byte, 1]);
+  script.call("read", [theirs, byte, 1], { exitOnZero: true });
+  const attempts = addExecute(script, path, argv);
+  script.exit(COMMAND_NOT_EXECUTABLE);
+  return start(script, ours, theirs, (pid) => new Process(pid, ours, script, attempts, path));
+}
+
+/** Runs the script and waits until its process is ready. Cleans up otherwise. */
+function start(script: Script, ours: number, theirs: number, made: (pid: number) => Guest): Guest {
+  let pid = 0;
+  try {
+    pid = script.run();
+  } catch (error) {
+    libc.close(ours);
+    script.dispose();
+    throw error;
+  } finally {
+    libc.close(theirs);
+  }
+  if (receiveByte(ours)) return made(pid);
+  const code = waitExit(pid);
+  const error = script.failure() ?? new Error(`The guest's process ended with status ${code}`);
+  libc.close(ours);
+  script.dispose();
+  throw error;
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * The frame slots of a link: one arena, cut into equal slots for receiving and sending.
+ *
+ * A slot begins so that the payload of a TCP segment over IPv4 without options starts on a page
+ * boundary, where the kernel copies fastest, and has room for a virtio network header before the frame.
+ *
+ * @module
+ */
+import { Arena, PAGE_SIZE } from "../sys/arena.ts";
+import { RX_SLOTS, SLOT_FRAME_SIZE, TX_SLOTS } from "./link.ts";
+
+/** Bytes of `struct virtio_net_hdr_v1` (linux/virtio_net.h). */
+export const VNET_HEADER_SIZE = 12;
+
+const TCP4_HEADERS = 14 + 20 + 20; // Ethernet, IPv4 and TCP without options
+const FRAME_START = PAGE_SIZE - TCP4_HEADERS;
+/** Bytes from one slot to the next. */
+export const SLOT_SIZE = Math.ceil((FRAME_START + SLOT_FRAME_SIZE) / PAGE_SIZE) * PAGE_SIZE;
+
+/** Receive and transmit slots with the views that system calls take. */
+export class Slots {
+  readonly arena: Arena = new Arena((RX_SLOTS + TX_SLOTS) * SLOT_SIZE);
+  readonly rxOffset: Int32Array<ArrayBuffer> = new Int32Array(RX_SLOTS);
+  readonly txOffset: Int32Array<ArrayBuffer> = new Int32Array(TX_SLOTS);
+  /** Per receive slot: from `headroom` bytes before the frame to the slot's end. */
+  readonly rxView: Uint8Array<ArrayBuffer>[] = [];
+  /** Per transmit slot, likewise. */
+  readonly txView: Uint8Array<ArrayBuffer>[] = [];
+
+  /** @param headroom bytes that the carrier puts before each frame */
+  constructor(headroom: number) {
+    this.#cut(this.rxOffset, this.rxView, headroom);
+    this.#cut(this.txOffset, this.txView, headroom);
+  }
+
+  #cut(offsets: Int32Array, views: Uint8Array<ArrayBuffer>[], headroom: number): void {
+    for (let k = 0; k < offsets.length; k++) {
+      const slot = this.arena.alloc(SLOT_SIZE, PAGE_SIZE);
+      offsets[k] = slot + FRAME_START;
+      views.push(this.arena.view(offsets[k] - headroom, headroom + SLOT_FRAME_SIZE));
+    }
+  }
+}

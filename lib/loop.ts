@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * The event loop: waits, dispatches, does what was put off, and waits again.
+ *
+ * Theory of operation: everything is synchronous. One turn fetches events, hands each to its protocol
+ * by the type in its reference, reads one batch of frames from the guest, and then lets TCP finish what
+ * the batch began (acknowledgements, data to the guest). Flows that ended stay in the table until its
+ * scan, which runs once a second, or sooner when many have ended; so an index in an event that was
+ * fetched before its flow ended still names that flow, closed. With no flow there is nothing to time
+ * and the loop sleeps until something happens.
+ *
+ * A packet from the guest goes: {@linkcode Loop.run} → `#readLink` → `#frame` → `#ip` → `fromTap` of
+ * `tcp/tcp.ts`, `udp/udp.ts` or `icmp/ping.ts`, or a service in `services/`.
+ *
+ * @module
+ */
+import { type Context, EventType, type Family } from "./context.ts";
+import { pingEvent, pingFromTap, pingInit } from "./icmp/ping.ts";
+import { RX_SLOTS } from "./link/link.ts";
+import { handleArp } from "./services/arp.ts";
+import { handleDhcp } from "./services/dhcp.ts";
+import { handleDhcpv6 } from "./services/dhcpv6.ts";
+import { handleNdp } from "./services/ndp.ts";
+import { monotonicMs } from "./sys/clock.ts";
+import { Tcp } from "./tcp/tcp.ts";
+import { udpEvent, udpFlush, udpFromTap, udpInit, udpListenEvent } from "./udp/udp.ts";
+import {
+  copyAddress,
+  isBroadcast,
+  isLinkLocal,
+  isLoopback,
+  isMulticast,
+  isUnspecified,
+  sameAddress,
+} from "./wire/address.ts";
+import { ETH_P_ARP, ETH_SOURCE, etherType, isGroupMac, loadMac, sameMac } from "./wire/ethernet.ts";
+import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from "./wire/ipv4.ts";
+import { IPPROTO_ICMPV6 } from "./wire/ipv6.ts";
+import { Packet, parseIp, SOURCE } from "./wire/packet.ts";
+import { checkUdp, udpDestPort } from "./wire/udp.ts";
+
+/** Longest time between two scans of the flow table while it has flows. */
+const SCAN_MS = 1000;
+/** A scan is due when one flow in this many has ended. */
+const CLOSING_SHARE = 8;
+const DHCP_SERVER_PORT = 67; // RFC 2131 §4.1
+const DHCPV6_SERVER_PORT = 547; // RFC 8415 §7.2
+
+/** What the loop does for its owner; each may end it by returning an exit code. */
+export interface LoopHandlers {
+  /** The signal pipe is readable. */
+  signal(): number | null;
+  /** The command has ended. */
+  child(): number | null;
+  /** The tap is gone, and with it the guest's namespace. */
+  linkLost(): number | null;
+}
+
+/** The loop of one instance. */
+export class Loop {
+  readonly tcp: Tcp;
+  readonly #ctx: Context;
+  readonly #handlers: LoopHandlers;
+  readonly #packet = new Packet();
+  #scanAt = 0;
+  #exit: number | null = null;
+
+  constructor(ctx: Context, handlers: LoopHandlers) {
+    this.#ctx = ctx;
+    this.#handlers = handlers;
+    this.tcp = new Tcp(ctx);
+    udpInit(ctx);
+    pingInit(ctx);
+  }
+
+  /** Runs until a handler gives an exit code, and returns it. */
+  run(): number {
+    const { epoll } = this.#ctx;
+    for (;;) {
+      const n = epoll.wait(this.#timeoutMs());
+      this.#ctx.nowMs = monotonicMs();
+      let link = false;
+      for (let k = 0; k < n; k++) {
+        const type = epoll.type(k);
+        if (type === EventType.LINK) link = true;
+        else this.#dispatch(type, epoll.data(k), epoll.events(k));
+      }
+      if (link) this.#readLink();
+      this.tcp.turn();
+      this.#scan();
+      if (this.#exit !== null) return this.#exit;
+    }
+  }
+
+  #timeoutMs(): number {
+    const { table } = this.#ctx;
+    const tcp = this.tcp.timeoutMs();
+    if (tcp === 0 || table.activeCount === 0) return tcp;
+    const scan = Math.max(0, Math.ceil(this.#scanAt - monotonicMs()));
+    return tcp < 0 ? scan : Math.min(tcp, scan);
+  }
+
+  #dispatch(type: number, data: number, events: number): void {
+    switch (type) {
+      case EventType.TCP:
+        return this.tcp.event(data, events);
+      case EventType.TCP_LISTEN:
+        return this.tcp.listenEvent(data);
+      case EventType.UDP:
+        return udpEvent(this.#ctx, data, events);
+      case EventType.UDP_LISTEN:
+        return udpListenEvent(this.#ctx, data, events);
+      case EventType.PING:
+      case EventType.PING_RAW:
+        return pingEvent(this.#ctx, type, data, events);
+      case EventType.SIGNAL:
+        this.#exit ??= this.#handlers.signal();
+        return;
+      case EventType.CHILD:
+        this.#exit ??= this.#handlers.child();
+        return;
+    }
+  }
+
+  /** Frees flows that have ended, and runs the timers of the others. */
+  #scan(): void {
+    const ctx = this.#ctx, { table } = ctx;
+    const many = ctx.closing * CLOSING_SHARE > table.activeCount ||
+      ctx.closing > 0 && table.firstFree >= table.capacity;
+    if (ctx.nowMs < this.#scanAt && !many) return;
+    if (table.activeCount === 0) return;
+    table.deferHandler(ctx.nowMs);
+    ctx.closing = 0;
+    if (ctx.nowMs >= this.#scanAt) this.#scanAt = ctx.nowMs + SCAN_MS;
+  }
+
+  /** Handles one batch of frames; epoll tells of more. */
+  #readLink(): void {
+    const ctx = this.#ctx, { link } = ctx;
+    const n = link.receive(RX_SLOTS);
+    if (n < 0) {
+      this.#exit ??= this.#handlers.linkLost();
+      return;
+    }
+    for (let k = 0; k < n; k++) this.#frame(k);
+    this.tcp.flush();
+    udpFlush(ctx);
+  }
+
+  #frame(k: number): void {
+    const ctx = this.#ctx, { link } = ctx;
+    const view = link.arena.dv, off = link.rxOffset[k], length = link.rxLength[k];
+    if (isGroupMac(view, off + ETH_SOURCE) || sameMac(view, off + ETH_SOURCE, ctx.ourMac)) return;
+    if (!sameMac(view, off + ETH_SOURCE, ctx.guestMac)) {
+      loadMac(view, off + ETH_SOURCE, ctx.guestMac);
+    }
+    if (etherType(view, off) === ETH_P_ARP) return handleArp(ctx, off, length);
+    const packet = this.#packet;
+    if (!parseIp(view, off, length, packet)) return;
+    const family = packet.version === 4 ? ctx.ip4 : ctx.ip6;
+    if (!family) return;
+    learnAddress(family, packet.addresses);
+    this.#ip(packet, off, link.rxGsoSize[k]);
+  }
+
+  #ip(packet: Packet, off: number, gsoSize: number): void {
+    const ctx = this.#ctx, { features } = ctx;
+    switch (packet.proto) {
+      case IPPROTO_TCP:
+        if (features.tcp) this.tcp.fromTap(packet);
+        return;
+      case IPPROTO_UDP:
+        return this.#udp(packet, off, gsoSize);
+      case IPPROTO_ICMP:
+        if (features.icmp && packet.version === 4) pingFromTap(ctx, packet);
+        return;
+      case IPPROTO_ICMPV6:
+        if (packet.version !== 6 || handleNdp(ctx, packet, off)) return;
+        if (features.icmp) pingFromTap(ctx, packet);
+        return;
+    }
+  }
+
+  #udp(packet: Packet, off: number, gsoSize: number): void {
+    const ctx = this.#ctx, view = ctx.link.arena.dv;
+    const payload = checkUdp(view, packet);
+    if (payload < 0) return;
+    const port = udpDestPort(view, packet.l4);
+    if (port === DHCP_SERVER_PORT && handleDhcp(ctx, packet, payload, off)) return;
+    if (port === DHCPV6_SERVER_PORT && handleDhcpv6(ctx, packet, payload, off)) return;
+    if (ctx.features.udp) udpFromTap(ctx, packet, gsoSize);
+  }
+}
+
+/** Remembers which address the guest uses: where connections from the host go. */
+function learnAddress(family: Family, words: Int32Array): void {
+  const seen = isLinkLocal(words, SOURCE) ? family.linkLocalSeen : family.addrSeen;
+  if (sameAddress(words, SOURCE, seen, 0)) return;
+  if (isUnspecified(words, SOURCE) || isMulticast(words, SOURCE)) return;
+  if (isBroadcast(words, SOURCE) || isLoopback(words, SOURCE)) return;
+  copyAddress(seen, 0, words, SOURCE);
+}

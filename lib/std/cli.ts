@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * What `@std/cli` resolves to: `parseArgs` with the options that are used (`string`, `boolean`,
+ * `collect`, `stopEarly`, `"--"`), over `node:util`. README says how to switch to the JSR package.
+ *
+ * @module
+ */
+import { parseArgs as nodeParseArgs } from "node:util";
+
+/** Options of {@linkcode parseArgs}, a subset of those of `@std/cli`. */
+export interface ParseOptions {
+  /** Names that take no value; absent ones come out as false. */
+  boolean?: readonly string[];
+  /** Names whose value is kept as text. */
+  string?: readonly string[];
+  /** Names that may be repeated; all values come out as an array, which is there even if empty. */
+  collect?: readonly string[];
+  /** Whether everything from the first argument that is no option on goes to `_`. */
+  stopEarly?: boolean;
+  /** Whether what follows `--` goes to a property of that name instead of `_`. */
+  "--"?: boolean;
+}
+
+/** The result: a property per option, `_` for the rest. */
+export interface Args {
+  [name: string]: unknown;
+  _: string[];
+  "--"?: string[];
+}
+
+/** Splits off what must not be looked at: after `--`, or from the first non-option on. */
+function splitRest(args: readonly string[], options: ParseOptions): [string[], string[], string[]] {
+  const dashes = args.indexOf("--");
+  let end = dashes < 0 ? args.length : dashes;
+  let rest: string[] = [];
+  if (options.stopEarly) {
+    for (let i = 0; i < end; i++) {
+      const name = /^--([^=]+)$/.exec(args[i])?.[1];
+      if (!args[i].startsWith("-")) {
+        rest = args.slice(i);
+        return [args.slice(0, i), rest, []];
+      }
+      if (name && options.string?.includes(name)) i++; // its value is the next argument
+    }
+    end = Math.min(end, args.length);
+  }
+  return [args.slice(0, end), rest, dashes < 0 ? [] : args.slice(dashes + 1)];
+}
+
+/**
+ * Parses command line arguments: `--name`, `--name value`, `--name=value`.
+ *
+ * @example
+ * ```ts
+ * import { parseArgs } from "./cli.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const args = parseArgs(["--quiet", "--dns=192.0.2.1", "--dns", "none", "ls", "--all"], {
+ *   boolean: ["quiet", "debug"],
+ *   string: ["dns"],
+ *   collect: ["dns"],
+ *   stopEarly: true,
+ * });
+ * assertEquals(args.quiet, true);
+ * assertEquals(args.debug, false);
+ * assertEquals(args.dns, ["192.0.2.1", "none"]);
+ * assertEquals(args._, ["ls", "--all"]);
+ * ```
+ */
+export function parseArgs(args: readonly string[], options: ParseOptions = {}): Args {
+  const [own, rest, after] = splitRest(args, options);
+  const known: Record<string, { type: "string" | "boolean"; multiple: boolean }> = {};
+  const multiple = (name: string) => options.collect?.includes(name) ?? false;
+  for (const name of options.boolean ?? []) known[name] = { type: "boolean", multiple: false };
+  for (const name of options.string ?? []) known[name] = { type: "string", multiple: multiple(name) };
+  const { values, positionals } = nodeParseArgs({
+    args: own,
+    options: known,
+    strict: false,
+    allowPositionals: true,
+  });
+  const result: Args = { _: [...positionals, ...rest, ...(options["--"] ? [] : after)] };
+  for (const name of options.boolean ?? []) result[name] = false;
+  for (const name of options.collect ?? []) result[name] = [];
+  Object.assign(result, values);
+  if (options["--"]) result["--"] = after;
+  return result;
+}

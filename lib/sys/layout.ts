@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * Layouts of the kernel's and the C library's structures, in bytes.
+ *
+ * `tests/sys/layout_test.ts` compiles a C program that prints sizes and offsets, and compares.
+ *
+ * @module
+ */
+
+/** One structure. */
+export interface Layout<Field extends string = string> {
+  /** As in C, such as `struct ifreq`. */
+  readonly name: string;
+  /** Headers to include for it. */
+  readonly headers: readonly string[];
+  /** sizeof; 0 where it depends on the kernel's version. */
+  readonly size: number;
+  /** offsetof, by member (`a.b` for nested ones). */
+  readonly at: Readonly<Record<Field, number>>;
+  /** sizeof each member. */
+  readonly sizes: Readonly<Record<Field, number>>;
+}
+
+/** Every layout made, for the test. */
+export const LAYOUTS: Layout[] = [];
+
+/**
+ * Declares a layout.
+ *
+ * @param fields offset and size of each member
+ */
+function layout<Field extends string>(
+  name: string,
+  headers: readonly string[],
+  size: number,
+  fields: Readonly<Record<Field, readonly [offset: number, size: number]>>,
+): Layout<Field> {
+  const at = {} as Record<Field, number>, sizes = {} as Record<Field, number>;
+  for (const field in fields) [at[field], sizes[field]] = fields[field];
+  const made = { name, headers, size, at, sizes };
+  LAYOUTS.push(made);
+  return made;
+}
+
+/** Interface request (netdevice(7)). */
+export const ifreq = layout("struct ifreq", ["net/if.h"], 40, {
+  ifr_name: [0, 16],
+  ifr_flags: [16, 2],
+  ifr_ifindex: [16, 4],
+  ifr_qlen: [16, 4],
+  ifr_mtu: [16, 4],
+});
+
+/** One piece of a scattered buffer (readv(2)). */
+export const iovec = layout("struct iovec", ["sys/uio.h"], 16, {
+  iov_base: [0, 8],
+  iov_len: [8, 8],
+});
+
+/** Message (sendmsg(2)). */
+export const msghdr = layout("struct msghdr", ["sys/socket.h"], 56, {
+  msg_name: [0, 8],
+  msg_namelen: [8, 4],
+  msg_iov: [16, 8],
+  msg_iovlen: [24, 8],
+  msg_control: [32, 8],
+  msg_controllen: [40, 8],
+  msg_flags: [48, 4],
+});
+
+/** One of several messages (sendmmsg(2)). */
+export const mmsghdr = layout("struct mmsghdr", ["sys/socket.h"], 64, {
+  msg_hdr: [0, 56],
+  msg_len: [56, 4],
+});
+
+/** Header of ancillary data (cmsg(3)). */
+export const cmsghdr = layout("struct cmsghdr", ["sys/socket.h"], 16, {
+  cmsg_len: [0, 8],
+  cmsg_level: [8, 4],
+  cmsg_type: [12, 4],
+});
+
+/** IPv4 socket address (ip(7)). */
+export const sockaddrIn = layout("struct sockaddr_in", ["netinet/in.h"], 16, {
+  sin_family: [0, 2],
+  sin_port: [2, 2],
+  sin_addr: [4, 4],
+});
+
+/** IPv6 socket address (ipv6(7)). */
+export const sockaddrIn6 = layout("struct sockaddr_in6", ["netinet/in.h"], 28, {
+  sin6_family: [0, 2],
+  sin6_port: [2, 2],
+  sin6_flowinfo: [4, 4],
+  sin6_addr: [8, 16],
+  sin6_scope_id: [24, 4],
+});
+
+/** Local socket address (unix(7)). */
+export const sockaddrUn = layout("struct sockaddr_un", ["sys/un.h"], 110, {
+  sun_family: [0, 2],
+  sun_path: [2, 108],
+});
+
+/** Netlink socket address (netlink(7)). */
+export const sockaddrNl = layout("struct sockaddr_nl", ["sys/socket.h", "linux/netlink.h"], 12, {
+  nl_family: [0, 2],
+  nl_pid: [4, 4],
+  nl_groups: [8, 4],
+});
+
+/** Error queue entry (ip(7), IP_RECVERR). */
+export const sockExtendedErr = layout(
+  "struct sock_extended_err",
+  ["time.h", "linux/errqueue.h"],
+  16,
+  {
+    ee_errno: [0, 4],
+    ee_origin: [4, 1],
+    ee_type: [5, 1],
+    ee_code: [6, 1],
+    ee_info: [8, 4],
+    ee_data: [12, 4],
+  },
+);
+
+/** IP_PKTINFO (ip(7)). */
+export const inPktinfo = layout("struct in_pktinfo", ["netinet/in.h"], 12, {
+  ipi_ifindex: [0, 4],
+  ipi_spec_dst: [4, 4],
+  ipi_addr: [8, 4],
+});
+
+/** IPV6_PKTINFO (ipv6(7)). */
+export const in6Pktinfo = layout("struct in6_pktinfo", ["netinet/in.h"], 20, {
+  ipi6_addr: [0, 16],
+  ipi6_ifindex: [16, 4],
+});
+
+/** SO_LINGER (socket(7)). */
+export const linger = layout("struct linger", ["sys/socket.h"], 8, {
+  l_onoff: [0, 4],
+  l_linger: [4, 4],
+});
+
+/** Descriptor to wait for (poll(2)). */
+export const pollfd = layout("struct pollfd", ["poll.h"], 8, {
+  fd: [0, 4],
+  events: [4, 2],
+  revents: [6, 2],
+});
+
+/** Resource limit (getrlimit(2)). */
+export const rlimit = layout("struct rlimit", ["sys/resource.h"], 16, {
+  rlim_cur: [0, 8],
+  rlim_max: [8, 8],
+});
+
+/** Time in nanoseconds (clock_gettime(2)). */
+export const timespec = layout("struct timespec", ["time.h"], 16, {
+  tv_sec: [0, 8],
+  tv_nsec: [8, 8],
+});
+
+/** Timer setting (timerfd_create(2)). */
+export const itimerspec = layout("struct itimerspec", ["time.h"], 32, {
+  it_interval: [0, 16],
+  it_value: [16, 16],
+});
+
+/** Signal action of the C library (sigaction(2)). */
+export const sigaction = layout("struct sigaction", ["signal.h"], 152, {
+  sa_handler: [0, 8],
+  sa_mask: [8, 128],
+  sa_flags: [136, 4],
+});
+
+/** Signal information (sigaction(2)). */
+export const siginfo = layout("siginfo_t", ["signal.h"], 128, {
+  si_signo: [0, 4],
+  si_errno: [4, 4],
+  si_code: [8, 4],
+  si_pid: [16, 4],
+  si_uid: [20, 4],
+  si_status: [24, 4],
+});
+
+/** Header in front of a tap's frames (linux/virtio_net.h). */
+export const virtioNetHdrV1 = layout("struct virtio_net_hdr_v1", ["linux/virtio_net.h"], 12, {
+  flags: [0, 1],
+  gso_type: [1, 1],
+  hdr_len: [2, 2],
+  gso_size: [4, 2],
+  csum_start: [6, 2],
+  csum_offset: [8, 2],
+  num_buffers: [10, 2],
+});
+
+/** Netlink message header (netlink(7)). */
+export const nlmsghdr = layout("struct nlmsghdr", ["sys/socket.h", "linux/netlink.h"], 16, {
+  nlmsg_len: [0, 4],
+  nlmsg_type: [4, 2],
+  nlmsg_flags: [6, 2],
+  nlmsg_seq: [8, 4],
+  nlmsg_pid: [12, 4],
+});
+
+/** Netlink acknowledgement (netlink(7)). */
+export const nlmsgerr = layout("struct nlmsgerr", ["sys/socket.h", "linux/netlink.h"], 20, {
+  error: [0, 4],
+  msg: [4, 16],
+});
+
+/** Link message (rtnetlink(7)). */
+export const ifinfomsg = layout("struct ifinfomsg", ["sys/socket.h", "linux/rtnetlink.h"], 16, {
+  ifi_family: [0, 1],
+  ifi_type: [2, 2],
+  ifi_index: [4, 4],
+  ifi_flags: [8, 4],
+  ifi_change: [12, 4],
+});
+
+/** Address message (rtnetlink(7)). */
+export const ifaddrmsg = layout("struct ifaddrmsg", ["sys/socket.h", "linux/rtnetlink.h"], 8, {
+  ifa_family: [0, 1],
+  ifa_prefixlen: [1, 1],
+  ifa_flags: [2, 1],
+  ifa_scope: [3, 1],
+  ifa_index: [4, 4],
+});
+
+/** Route message (rtnetlink(7)). */
+export const rtmsg = layout("struct rtmsg", ["sys/socket.h", "linux/rtnetlink.h"], 12, {
+  rtm_family: [0, 1],
+  rtm_dst_len: [1, 1],
+  rtm_src_len: [2, 1],
+  rtm_tos: [3, 1],
+  rtm_table: [4, 1],
+  rtm_protocol: [5, 1],
+  rtm_scope: [6, 1],
+  rtm_type: [7, 1],
+  rtm_flags: [8, 4],
+});
+
+/** Routing attribute (rtnetlink(7)). */
+export const rtattr = layout("struct rtattr", ["sys/socket.h", "linux/rtnetlink.h"], 4, {
+  rta_len: [0, 2],
+  rta_type: [2, 2],
+});
+
+/** One hop of a multipath route (rtnetlink(7)). */
+export const rtnexthop = layout("struct rtnexthop", ["sys/socket.h", "linux/rtnetlink.h"], 8, {
+  rtnh_len: [0, 2],
+  rtnh_flags: [2, 1],
+  rtnh_hops: [3, 1],
+  rtnh_ifindex: [4, 4],
+});
+
+/** Neighbour message (rtnetlink(7)). */
+export const ndmsg = layout(
+  "struct ndmsg",
+  ["sys/socket.h", "linux/rtnetlink.h", "linux/neighbour.h"],
+  12,
+  {
+    ndm_family: [0, 1],
+    ndm_ifindex: [4, 4],
+    ndm_state: [8, 2],
+    ndm_flags: [10, 1],
+    ndm_type: [11, 1],
+  },
+);
+
+/** TCP_INFO (tcp(7)), as far as it is used; the kernel adds members at the end. */
+export const tcpInfo = layout("struct tcp_info", ["linux/tcp.h"], 0, {
+  tcpi_state: [0, 1],
+  tcpi_retransmits: [2, 1],
+  tcpi_options: [5, 1],
+  tcpi_rto: [8, 4],
+  tcpi_snd_mss: [16, 4],
+  tcpi_rcv_mss: [20, 4],
+  tcpi_unacked: [24, 4],
+  tcpi_rtt: [68, 4],
+  tcpi_snd_cwnd: [80, 4],
+  tcpi_bytes_acked: [120, 8],
+  tcpi_bytes_received: [128, 8],
+  tcpi_notsent_bytes: [144, 4],
+  tcpi_min_rtt: [148, 4],
+  tcpi_snd_wnd: [228, 4],
+});
+
+const onX86 = Deno.build.arch === "x86_64";
+
+/** Event (epoll_ctl(2)): packed on x86_64 only. */
+export const epollEvent = layout("struct epoll_event", ["sys/epoll.h"], onX86 ? 12 : 16, {
+  events: [0, 4],
+  data: [onX86 ? 4 : 8, 8],
+});

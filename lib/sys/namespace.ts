@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * The guest's namespaces, reached into from outside.
+ *
+ * Theory of operation: a process with threads can't join a user namespace, and we don't want to: the
+ * process that moves packets stays where its sockets are. So a helper process that shares our table of
+ * descriptors (CLONE_FILES) joins the guest's user and network namespaces, opens the tap, a netlink
+ * socket or other sockets there, and is gone after a few hundred microseconds. What it opened is ours,
+ * and goes on working in the namespace it was opened in. As the owner of the user namespace we may use
+ * the netlink socket to configure the guest's interfaces, without holding a capability ourselves.
+ *
+ * @module
+ */
+import { check, E, SysError } from "./errno.ts";
+import { ifreq } from "./layout.ts";
+import { libc } from "./libc.ts";
+import { waitExit } from "./process.ts";
+import { AT_FDCWD, CLONE, Script, type Step } from "./script.ts";
+import { AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_RAW } from "./socket.ts";
+import { IFF, readIfreqName, TUN, TUN_DEVICE, VNET_HEADER_SIZE, writeIfreq } from "./tun.ts";
+
+const O_RDWR = 2; // asm-generic/fcntl.h
+const O_NONBLOCK = 0x800; // asm-generic/fcntl.h
+const O_CLOEXEC = 0x80000; // asm-generic/fcntl.h
+const AF_NETLINK = 16; // bits/socket.h
+const NETLINK_ROUTE = 0; // linux/netlink.h
+const SIOCGIFINDEX = 0x8933; // linux/sockios.h
+
+/** Flags of a helper: shares descriptors and memory with us, and we wait for its end. */
+const HELPER = CLONE.VM | CLONE.VFORK | CLONE.FILES;
+
+/** A guest's namespaces, as descriptors of nsfs. */
+export interface Namespace {
+  /** User namespace to join first, or -1 where we have the rights we need already. */
+  readonly user: number;
+  /** Network namespace. */
+  readonly net: number;
+}
+
+/** The tap to make. */
+export interface TapOptions {
+  /** Interface name, 1 to 15 bytes. */
+  readonly ifname: string;
+  /** Whether frames carry a virtio network header of VNET_HEADER_SIZE bytes. */
+  readonly vnetHeader: boolean;
+  /** Queues, each with a descriptor of its own. Default 1. */
+  readonly queues?: number;
+}
+
+/** Our hold on the guest's network. Descriptors are close-on-exec. */
+export interface GuestNetwork {
+  /** First (or only) queue of the tap, non-blocking. */
+  readonly tap: number;
+  /** All queues. */
+  readonly taps: readonly number[];
+  readonly ifname: string;
+  readonly ifindex: number;
+  /** NETLINK_ROUTE socket in the guest's namespace, blocking. */
+  readonly netlink: number;
+}
+
+/** A socket to make: arguments of socket(2); SOCK_NONBLOCK and SOCK_CLOEXEC are added. */
+export interface SocketSpec {
+  readonly family: number;
+  readonly type: number;
+  readonly protocol: number;
+}
+
+function openNamespaceFile(path: string): number {
+  const fd = libc.open(new TextEncoder().encode(`${path}\0`), O_CLOEXEC, 0);
+  return check(fd, "open", path);
+}
+
+/**
+ * Opens the user and network namespace of a process.
+ *
+ * @throws SysError
+ */
+export function openNamespace(pid: number): Namespace {
+  const user = openNamespaceFile(`/proc/${pid}/ns/user`);
+  try {
+    return { user, net: openNamespaceFile(`/proc/${pid}/ns/net`) };
+  } catch (error) {
+    libc.close(user);
+    throw error;
+  }
+}
+
+/** Closes the descriptors of {@linkcode openNamespace}. */
+export function closeNamespace(namespace: Namespace): void {
+  if (namespace.user >= 0) libc.close(namespace.user);
+  libc.close(namespace.net);
+}
+
+/** What a user can do when the kernel refuses a new user namespace. */
+export function userNamespaceHint(errno: number): string {
+  if (errno === E.ENOSPC || errno === E.EUSERS) {
+    return "no more user namespaces allowed: see the sysctl user.max_user_namespaces";
+  }
+  if (errno === E.EPERM || errno === E.EACCES) {
+    return "user namespaces are forbidden here: see the sysctls kernel.unprivileged_userns_clone " +
+      "and kernel.apparmor_restrict_unprivileged_userns, or the container's seccomp profile";
+  }
+  return errno === E.EINVAL ? "the kernel was built without a namespace type" : "";
+}
+
+function joinHint(errno: number): string {
+  return errno === E.EPERM ? "only the owner of a namespace may join it" : "";
+}
+
+/** What a user can do when the tap can't be made. */
+export function tunHint(errno: number): string {
+  if (errno === E.ENOENT) {
+    return "no such device: load the tun module, or give it to the container (--device /dev/net/tun)";
+  }
+  if (errno === E.ENODEV || errno === E.ENXIO) return "the kernel has no tun driver: modprobe tun";
+  if (errno === E.EACCES) return "read and write permission is needed: usual mode is 0666";
+  return errno === E.EPERM ? "not permitted by the device cgroup, or not in the namespace" : "";
+}
+
+/** Runs `build`'s steps inside the namespaces. @throws SysError naming the step that failed */
+function inNamespace<T>(
+  namespace: Namespace,
+  build: (script: Script) => () => T,
+): T {
+  const script = new Script();
+  try {
+    script.clone(HELPER, { what: "helper" });
+    if (namespace.user >= 0) {
+      // EINVAL: it is our own already; if it is not, the next step says EPERM
+      const options = { what: "user namespace", hint: joinHint, tolerate: E.EINVAL };
+      script.call("setns", [namespace.user, CLONE.NEWUSER], options);
+    }
+    const options = { what: "network namespace", hint: joinHint };
+    script.call("setns", [namespace.net, CLONE.NEWNET], options);
+    const results = build(script);
+    script.exit(0);
+    const status = waitExit(script.run());
+    const error = script.failure() ??
+      (status === 0 ? null : new SysError("clone", `helper ended with status ${status}`, E.EINTR));
+    if (error) {
+      script.closeOpened();
+      throw error;
+    }
+    return results();
+  } finally {
+    script.dispose();
+  }
+}
+
+/** Adds the steps that open one queue of the tap. */
+function addTap(script: Script, request: number, vnetHeader: boolean): Step {
+  const what = TUN_DEVICE, hint = tunHint;
+  const flags = O_RDWR | O_NONBLOCK | O_CLOEXEC;
+  const tap = script.call("openat", [AT_FDCWD, TUN_DEVICE, flags], { what, hint, opens: true });
+  script.call("ioctl", [tap, TUN.SETIFF, request], { what: "TUNSETIFF", hint });
+  if (vnetHeader) {
+    const size = script.data(new Uint8Array(Int32Array.of(VNET_HEADER_SIZE).buffer));
+    script.call("ioctl", [tap, TUN.SETVNETHDRSZ, size], { what: "TUNSETVNETHDRSZ" });
+  }
+  return tap;
+}
+
+/**
+ * Makes a tap in the guest's namespace and opens a netlink socket there. Blocks for the helper.
+ *
+ * On failure nothing is left behind.
+ *
+ * @param namespace from {@linkcode openNamespace}; stays open
+ * @throws SysError naming the step that failed, with what can be done
+ */
+export function openGuestNetwork(namespace: Namespace, options: TapOptions): GuestNetwork {
+  const { ifname, vnetHeader, queues = 1 } = options;
+  const flags = IFF.TAP | IFF.NO_PI | (vnetHeader ? IFF.VNET_HDR : 0) |
+    (queues > 1 ? IFF.MULTI_QUEUE : 0);
+  return inNamespace(namespace, (script) => {
+    const ifr = script.reserve(ifreq.size);
+    writeIfreq(script.view(ifr, ifreq.size), ifname, flags);
+    const taps: Step[] = [];
+    // further queues find the name the kernel has chosen in the same request
+    for (let i = 0; i < queues; i++) taps.push(addTap(script, script.address(ifr), vnetHeader));
+    const netlink = script.call("socket", [AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE], {
+      what: "NETLINK_ROUTE",
+      opens: true,
+    });
+    const any = script.call("socket", [AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0]);
+    script.call("ioctl", [any, SIOCGIFINDEX, script.address(ifr)], { what: "SIOCGIFINDEX" });
+    script.call("close", [any]);
+    return () => {
+      const view = script.view(ifr, ifreq.size);
+      const fds = taps.map((tap) => script.result(tap));
+      return {
+        tap: fds[0],
+        taps: fds,
+        netlink: script.result(netlink),
+        ifname: readIfreqName(view),
+        ifindex: view.getInt32(ifreq.at.ifr_ifindex, true),
+      };
+    };
+  });
+}
+
+/**
+ * Makes sockets in the guest's namespace, non-blocking and close-on-exec. Blocks for the helper.
+ *
+ * @param specs up to 32
+ * @returns one descriptor for each of `specs`
+ * @throws SysError; no socket is left then
+ */
+export function guestSockets(namespace: Namespace, specs: readonly SocketSpec[]): number[] {
+  return inNamespace(namespace, (script) => {
+    const steps = specs.map(({ family, type, protocol }) =>
+      script.call("socket", [family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol], {
+        what: "in the guest's namespace",
+        opens: true,
+      })
+    );
+    return () => steps.map((step) => script.result(step));
+  });
+}

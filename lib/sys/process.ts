@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * Child processes: a descriptor that becomes readable when one ends, and its exit status.
+ *
+ * @module
+ */
+import { check, E } from "./errno.ts";
+import { errno, libc } from "./libc.ts";
+import { SYS } from "./syscalls.ts";
+
+const WNOHANG = 1; // linux/wait.h
+const SIGNAL_BASE = 128; // sh(1): exit status of a command that a signal ended
+
+const statusCell = new Int32Array(1);
+
+/**
+ * Opens a pidfd: readable (EPOLLIN) when the process has ended. Close-on-exec (pidfd_open(2)).
+ *
+ * @throws SysError
+ */
+export function openPidfd(pid: number): number {
+  const fd = libc.syscall(BigInt(SYS.pidfd_open), BigInt(pid), 0n, 0n, 0n, 0n);
+  return check(Number(fd), "pidfd_open", String(pid));
+}
+
+/** The exit code that stands for a wait(2) status: 0–255, or 128 + N after signal N. */
+export function exitCode(status: number): number {
+  const signal = status & 0x7f;
+  return signal === 0 ? status >> 8 & 0xff : SIGNAL_BASE + signal;
+}
+
+/**
+ * Waits until a child has ended, and reaps it. Blocks.
+ *
+ * @returns its exit code, as {@linkcode exitCode}
+ * @throws SysError ECHILD when there is no such child
+ */
+export function waitExit(pid: number): number {
+  let reaped: number;
+  do reaped = libc.waitpid(pid, statusCell, 0); while (reaped < 0 && errno() === E.EINTR);
+  check(reaped, "waitpid", String(pid));
+  return exitCode(statusCell[0]);
+}
+
+/**
+ * Reaps a child if it has ended. Does not block.
+ *
+ * @returns its exit code, or null while it runs
+ * @throws SysError ECHILD when there is no such child
+ */
+export function pollExit(pid: number): number | null {
+  const reaped = check(libc.waitpid(pid, statusCell, WNOHANG), "waitpid", String(pid));
+  return reaped === 0 ? null : exitCode(statusCell[0]);
+}

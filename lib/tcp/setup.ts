@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * How TCP flows begin: the guest's SYN becomes connect(2), an accepted connection becomes our SYN.
+ *
+ * Theory of operation: the answer to a guest's SYN waits for the socket: connected → SYN-ACK, refused →
+ * RST, unreachable → ICMP. So the guest's connect(2) sees what the host's would. Likewise a connection
+ * accepted on a listener exists for its client at once, but carries data only when the guest agreed;
+ * a guest that refuses makes us reset the client.
+ *
+ * @module
+ */
+import { getLogger } from "@std/log";
+import { EventType } from "../context.ts";
+import { INI, Pif, SIDE_EADDR, TGT } from "../flow/side.ts";
+import { FlowType } from "../flow/types.ts";
+import { natFromHost, natFromTap } from "../forward/nat.ts";
+import { outboundSocket } from "../forward/outbound.ts";
+import { sendUnreachable } from "../icmp/error.ts";
+import { EPOLL } from "../sys/epoll.ts";
+import { E, errnoName } from "../sys/errno.ts";
+import { libc } from "../sys/libc.ts";
+import {
+  closeWithReset,
+  connectSocket,
+  IPPROTO_TCP,
+  setOption,
+  SO_PEEK_OFF,
+  SOCK_STREAM,
+  socketError,
+  SOL_SOCKET,
+  TCP_NODELAY,
+} from "../sys/socket.ts";
+import { isBroadcast, isMulticast, isUnspecified } from "../wire/address.ts";
+import { DEST, type Packet, SOURCE } from "../wire/packet.ts";
+import {
+  TCP_ACK,
+  TCP_SYN,
+  tcpDestPort,
+  tcpMssOption,
+  tcpSeq,
+  tcpSourcePort,
+  tcpWindow,
+  tcpWindowScaleOption,
+} from "../wire/tcp.ts";
+import { closeFlow, resetFlow } from "./close.ts";
+import {
+  headerBytes,
+  ourMss,
+  rebuildSyn,
+  sendResetTo,
+  sendSyn,
+  tapSideAt,
+  WINDOW_SHIFT,
+} from "./frame.ts";
+import type { TcpState } from "./state.ts";
+import { base, Do, Ev, W } from "./words.ts";
+
+const WATCH = EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
+const DEFAULT_MSS4 = 536; // RFC 9293 §3.7.1
+const MIN_MSS = 64; // below, a guest could make us send a packet per handful of bytes
+const INITIAL_RTO_MS = 1000; // RFC 6298 §2.1
+const MAX_IP_PACKET = 65535;
+
+/** Warns, at most once a second, that a connection could not be made for lack of something. */
+function warn(tcp: TcpState, what: string): void {
+  if (tcp.warnings.allow(tcp.ctx.nowMs)) getLogger().warn(what);
+}
+
+/** Puts the words of a new flow into their initial state. */
+function initWords(tcp: TcpState, i: number, fd: number): void {
+  const { data, ctx } = tcp;
+  const d = base(i);
+  const iss = tcp.isn.next(tcp.sides, tapSideAt(tcp, i), ctx.nowMs);
+  data[d + W.FD] = fd;
+  data[d + W.SEQ_UNACKED] = iss;
+  data[d + W.SEQ_TO_TAP] = data[d + W.SEQ_MAX] = data[d + W.SEQ_RECOVER] = iss + 1;
+  data[d + W.OVERFLOW_HEAD] = data[d + W.OVERFLOW_TAIL] = -1;
+  data[d + W.RTO] = INITIAL_RTO_MS;
+  data[d + W.RTT_AT] = -1;
+  data[d + W.ACTIVE_AT] = data[d + W.PROGRESS_AT] = ctx.nowMs;
+}
+
+/** Takes the guest's MSS and window scale from its SYN or SYN-ACK. */
+export function takeOptions(tcp: TcpState, i: number, l4: number): void {
+  const { data, view } = tcp;
+  const d = base(i);
+  const headers = headerBytes(tcp, i) - 14;
+  const offered = tcpMssOption(view, l4) || DEFAULT_MSS4;
+  const mss = Math.max(MIN_MSS, Math.min(offered, ourMss(tcp, i)));
+  const shift = tcpWindowScaleOption(view, l4);
+  data[d + W.MSS] = mss;
+  data[d + W.MAX_PAYLOAD] = tcp.ctx.link.tso
+    ? Math.max(1, Math.floor((MAX_IP_PACKET - headers) / mss)) * mss
+    : mss;
+  data[d + W.WND_SHIFT] = shift < 0 ? 0 : shift;
+  data[d + W.OUR_SHIFT] = shift < 0 ? 0 : WINDOW_SHIFT;
+  data[d + W.WND_FROM_TAP] = tcpWindow(view, l4); // never scaled in a SYN
+  data[d + W.SEQ_FROM_TAP] = tcpSeq(view, l4) + 1 | 0;
+}
+
+/** Watches the socket of flow `i` and finds the flow by its side on the tap from now on. */
+function startFlow(tcp: TcpState, i: number, fd: number, side: number): void {
+  const { ctx } = tcp;
+  setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  ctx.table.activate(i);
+  ctx.table.hashInsert(i, side);
+  ctx.epoll.add(fd, WATCH, EventType.TCP, i);
+}
+
+/** Addresses a connection can come from and go to. */
+function connectable(words: Int32Array): boolean {
+  return !isMulticast(words, DEST) && !isBroadcast(words, DEST) && !isUnspecified(words, DEST) &&
+    !isMulticast(words, SOURCE) && !isUnspecified(words, SOURCE);
+}
+
+/**
+ * A SYN from the guest that belongs to no flow: starts connecting.
+ *
+ * @param payload offset of the segment's payload, which is ignored (no TCP Fast Open)
+ */
+export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): void {
+  const { ctx, ini, tgt, view } = tcp;
+  if (!connectable(packet.addresses)) return;
+  ini.pif = Pif.TAP;
+  ini.setEndpoint(packet.addresses, SOURCE, tcpSourcePort(view, packet.l4));
+  ini.setOur(packet.addresses, DEST, tcpDestPort(view, packet.l4));
+  if (ini.oport === 0 || !natFromTap(ctx, ini, tgt)) return sendResetTo(tcp, packet, payload);
+  const fd = outboundSocket(ctx, tgt.words, SIDE_EADDR, SOCK_STREAM, IPPROTO_TCP);
+  if (fd < 0) {
+    warn(tcp, `Connection refused: no socket: ${errnoName(-fd)}`);
+    return sendResetTo(tcp, packet, payload);
+  }
+  const result = connectSocket(fd, tgt.words, SIDE_EADDR, tgt.eport);
+  if (result < 0 && result !== -E.EINPROGRESS) {
+    libc.close(fd);
+    return refusePacket(tcp, packet, payload, -result);
+  }
+  const i = ctx.table.alloc();
+  if (i < 0) {
+    libc.close(fd);
+    warn(tcp, `Connection refused: all ${ctx.table.capacity} flows are in use`);
+    return sendResetTo(tcp, packet, payload);
+  }
+  ctx.table.initiate(i, ini);
+  ctx.table.target(i, tgt);
+  ctx.table.setType(i, FlowType.TCP, INI);
+  initWords(tcp, i, fd);
+  takeOptions(tcp, i, packet.l4);
+  tcp.data[base(i) + W.EVENTS] = Ev.TAP_SYN_RCVD;
+  startFlow(tcp, i, fd, INI);
+}
+
+/** Tells the guest why its connection cannot be made: ICMP for unreachable destinations, else RST. */
+function refusePacket(tcp: TcpState, packet: Packet, payload: number, error: number): void {
+  if (!sendUnreachable(tcp.ctx, packet, error)) sendResetTo(tcp, packet, payload);
+}
+
+/** connect(2) of flow `i` has ended: SYN-ACK, or RST, or ICMP. */
+export function finishConnect(tcp: TcpState, i: number): void {
+  const { data } = tcp;
+  const d = base(i);
+  const error = socketError(data[d + W.FD]);
+  if (error !== 0) return refuseFlow(tcp, i, error);
+  preparePeek(tcp, i);
+  data[d + W.EVENTS] |= Ev.TAP_SYN_ACK_SENT;
+  sendSyn(tcp, i, TCP_SYN | TCP_ACK, data[d + W.OUR_SHIFT] > 0);
+  data[d + W.PROGRESS_AT] = tcp.ctx.nowMs;
+  tcp.time(i);
+}
+
+/** Tells the guest that the connection of flow `i` could not be made, and ends the flow. */
+function refuseFlow(tcp: TcpState, i: number, error: number): void {
+  if (error !== E.EHOSTUNREACH && error !== E.ENETUNREACH) return resetFlow(tcp, i);
+  const packet = rebuildSyn(tcp, i);
+  sendUnreachable(tcp.ctx, packet, error);
+  closeFlow(tcp, i);
+}
+
+/** Lets the kernel keep the peek offset where it can (SO_PEEK_OFF, Linux 6.9 for TCP). */
+function preparePeek(tcp: TcpState, i: number): void {
+  const d = base(i);
+  if (setOption(tcp.data[d + W.FD], SOL_SOCKET, SO_PEEK_OFF, 0) === 0) {
+    tcp.data[d + W.DO] |= Do.PEEK_OFF;
+  }
+}
+
+/**
+ * Takes over a connection accepted from a listener and sends SYN to the guest.
+ *
+ * @param fd the accepted socket, owned by the flow from now on
+ * @param peer words of the peer's and of our address (8 words)
+ */
+export function connectToGuest(
+  tcp: TcpState,
+  fd: number,
+  peer: Int32Array,
+  peerPort: number,
+  ourPort: number,
+  guestPort: number,
+): void {
+  const { ctx, ini, tgt } = tcp;
+  ini.pif = Pif.HOST;
+  ini.setEndpoint(peer, 0, peerPort);
+  ini.setOur(peer, 4, ourPort);
+  if (!natFromHost(ctx, ini, tgt, guestPort)) return closeWithReset(fd);
+  // the guest would take a second connection with the same ports for the first
+  if (ctx.table.lookup(IPPROTO_TCP, tgt) >= 0) return closeWithReset(fd);
+  const i = ctx.table.alloc();
+  if (i < 0) {
+    warn(tcp, `Connection refused: all ${ctx.table.capacity} flows are in use`);
+    return closeWithReset(fd);
+  }
+  ctx.table.initiate(i, ini);
+  ctx.table.target(i, tgt);
+  ctx.table.setType(i, FlowType.TCP, INI);
+  initWords(tcp, i, fd);
+  const d = base(i);
+  tcp.data[d + W.EVENTS] = Ev.SOCK_ACCEPTED;
+  tcp.data[d + W.MSS] = ourMss(tcp, i);
+  startFlow(tcp, i, fd, TGT);
+  preparePeek(tcp, i);
+  sendSyn(tcp, i, TCP_SYN, true);
+  tcp.time(i);
+}

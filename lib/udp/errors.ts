@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * What the host's network reports about datagrams sent, as ICMP errors to the guest.
+ *
+ * Theory of operation: IP_RECVERR and IPV6_RECVERR (ip(7), ipv6(7)) put each ICMP error about a
+ * socket's datagrams into its error queue, with type, code, the router's address and the payload that
+ * the router quoted. The guest's own packet is rebuilt from the flow and that payload, and quoted in an
+ * error from the router as the guest knows it: so traceroute shows the host's routers. What is only
+ * local (a datagram over the path MTU) is answered where it is sent, with the packet still at hand.
+ *
+ * @module
+ */
+import { Pif, SIDE_EADDR, SIDE_OADDR, SIDE_PIF, SIDE_PORTS } from "../flow/side.ts";
+import { nameForGuest, quoteOffset, quoteRoom, sendQuotedError } from "../icmp/error.ts";
+import { IP_RECVERR, IPV6_RECVERR, ORIGIN_ICMP, ORIGIN_ICMP6 } from "../sys/ip_options.ts";
+import { libc } from "../sys/libc.ts";
+import { EXTENDED_ERROR } from "../sys/messages.ts";
+import {
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPPROTO_UDP,
+  MSG_DONTWAIT,
+  MSG_ERRQUEUE,
+  readSockaddr,
+  SOCKADDR_IN6_SIZE,
+  SOCKADDR_IN_SIZE,
+  socketError,
+} from "../sys/socket.ts";
+import { isV4 } from "../wire/address.ts";
+import { pseudoSum, transportChecksum } from "../wire/checksum.ts";
+import {
+  ICMP_FRAGMENTATION_NEEDED,
+  ICMP_PARAMETER_PROBLEM,
+  ICMP_TIME_EXCEEDED,
+  ICMP_UNREACHABLE,
+} from "../wire/icmp.ts";
+import {
+  ICMPV6_PACKET_TOO_BIG,
+  ICMPV6_PARAMETER_PROBLEM,
+  ICMPV6_TIME_EXCEEDED,
+  ICMPV6_UNREACHABLE,
+} from "../wire/icmpv6.ts";
+import { IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
+import { IPV6_HEADER_SIZE, writeIpv6 } from "../wire/ipv6.ts";
+import { UDP_CHECKSUM, UDP_HEADER_SIZE, writeUdpHeader } from "../wire/udp.ts";
+import { ownedBy } from "./flow.ts";
+import { readAddresses } from "./peer.ts";
+import { base, ERROR_PAYLOAD, hostSide, tapSide, type UdpState, W } from "./state.ts";
+
+/** Errors taken from a queue at once. */
+const MAX_ERRORS = 16;
+const TTL_MASK = 0xff;
+
+/**
+ * Empties the error queue of a flow's socket, or of the listener that a flow uses, and clears the
+ * pending error.
+ *
+ * @param flow index of the flow that owns `fd`; a flow of a listener, or -1, when `listener` is given
+ */
+export function drainErrors(state: UdpState, fd: number, flow: number, listener = -1): void {
+  const { error } = state;
+  if (flow >= 0) listener = state.data[base(flow) + W.LISTENER] - 1;
+  for (let n = 0; n < MAX_ERRORS; n++) {
+    error.reset(0);
+    const bytes = libc.recvmsg(fd, error.views[0], MSG_ERRQUEUE | MSG_DONTWAIT);
+    if (bytes < 0) break;
+    const about = listener < 0 ? flow : flowOfError(state, listener);
+    if (about >= 0) relay(state, about, bytes);
+  }
+  socketError(fd);
+}
+
+/** The flow that an error from a listener's queue is about, or -1. */
+function flowOfError(state: UdpState, listener: number): number {
+  const { ctx, hostKey, error } = state;
+  state.lastInbound = -1; // its words are overwritten
+  if (!readAddresses(state, error, 0, listener)) return -1;
+  hostKey.words[SIDE_PIF] = Pif.HOST;
+  const found = ctx.table.lookup(IPPROTO_UDP, hostKey);
+  return found < 0 ? -1 : ownedBy(state, found >> 1, listener);
+}
+
+/** Whether the guest is told of errors of this kind. */
+function isRelayed(v4: boolean, type: number): boolean {
+  return v4
+    ? type === ICMP_UNREACHABLE || type === ICMP_TIME_EXCEEDED || type === ICMP_PARAMETER_PROBLEM
+    : type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER_PROBLEM;
+}
+
+/** Second word of the error to the guest, from `ee_info`. */
+function secondWord(v4: boolean, type: number, code: number, info: number): number {
+  if (v4) {
+    return type === ICMP_UNREACHABLE && code === ICMP_FRAGMENTATION_NEEDED ? info & 0xffff : 0;
+  }
+  return type === ICMPV6_PACKET_TOO_BIG || type > ICMPV6_TIME_EXCEEDED ? info : 0;
+}
+
+/** Sends the error in {@linkcode UdpState.error} to the guest. */
+function relay(state: UdpState, flow: number, bytes: number): void {
+  const { error, arena, ctx, sides, offender } = state;
+  const tap = tapSide(state, flow);
+  const v4 = isV4(sides, tap + SIDE_EADDR);
+  const room = EXTENDED_ERROR.SIZE + (v4 ? SOCKADDR_IN_SIZE : SOCKADDR_IN6_SIZE);
+  const level = v4 ? IPPROTO_IP : IPPROTO_IPV6;
+  const at = error.findControl(0, level, v4 ? IP_RECVERR : IPV6_RECVERR, room);
+  if (at < 0 || arena.u8[at + EXTENDED_ERROR.ORIGIN] !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) return;
+  const type = arena.u8[at + EXTENDED_ERROR.TYPE], code = arena.u8[at + EXTENDED_ERROR.CODE];
+  if (!isRelayed(v4, type)) return;
+  const word = secondWord(v4, type, code, arena.u32[(at + EXTENDED_ERROR.INFO) >> 2]);
+  offender.fill(0);
+  readSockaddr(arena.dv, at + EXTENDED_ERROR.SIZE, offender, 0);
+  nameForGuest(ctx, offender, sides, tap, hostSide(state, flow));
+  const quote = rebuild(state, flow, tap, v4, Math.min(bytes, ERROR_PAYLOAD));
+  const version = v4 ? 4 : 6;
+  sendQuotedError(
+    ctx,
+    version,
+    type,
+    code,
+    word,
+    offender,
+    0,
+    sides,
+    tap + SIDE_EADDR,
+    quote,
+  );
+}
+
+/** Writes the guest's packet where an error quotes it. @returns its bytes */
+function rebuild(state: UdpState, flow: number, tap: number, v4: boolean, bytes: number): number {
+  const { ctx, sides } = state, view = ctx.link.arena.dv, to = ctx.link.arena.u8;
+  const version = v4 ? 4 : 6;
+  const l3 = quoteOffset(ctx, version), ip = v4 ? IPV4_HEADER_SIZE : IPV6_HEADER_SIZE;
+  const l4 = l3 + ip, guest = tap + SIDE_EADDR, our = tap + SIDE_OADDR;
+  const payload = Math.min(bytes, quoteRoom(version) - ip - UDP_HEADER_SIZE);
+  const length = UDP_HEADER_SIZE + payload;
+  const ttl = state.data[base(flow) + W.PATH] & TTL_MASK;
+  if (v4) {
+    writeIpv4(view, l3, ip + length, IPPROTO_UDP, ttl, 0, true, sides, guest, sides, our);
+  } else {
+    writeIpv6(view, l3, length, IPPROTO_UDP, ttl, 0, sides, guest, sides, our);
+  }
+  const from = state.arena.u8, data = l4 + UDP_HEADER_SIZE;
+  for (let k = 0; k < payload; k++) to[data + k] = from[state.errorPayload + k];
+  const ports = sides[tap + SIDE_PORTS];
+  writeUdpHeader(view, l4, ports >>> 16, ports & 0xffff, length, 0);
+  const initial = pseudoSum(sides, guest, sides, our, IPPROTO_UDP, length);
+  const checksum = transportChecksum(view, l4, length, IPPROTO_UDP, initial);
+  view.setUint16(l4 + UDP_CHECKSUM, checksum);
+  return ip + length;
+}

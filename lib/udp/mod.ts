@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * UDP between the guest and sockets of the host.
+ *
+ * Theory of operation
+ *
+ * UDP has no connections, but its conversations are kept as *flows* all the same, so that an answer
+ * finds its way back through the same address mapping. One flow is one pair of addresses and ports on
+ * the tap. It ends after {@linkcode ONE_WAY_TIMEOUT} seconds without traffic, or
+ * {@linkcode TWO_WAY_TIMEOUT} once both ends have sent something; the flow table's timer looks.
+ *
+ * - guest → host (`from_tap.ts`): the flow is looked up by the tap side; a new one (`flow.ts`) gets a
+ *   connected socket, so that the kernel sorts answers to flows, and reports errors per flow.
+ *   Payloads go from the received frames straight to sendmmsg(2), super-frames with UDP_SEGMENT.
+ * - host → guest (`from_socket.ts`, `to_tap.ts`): recvmmsg(2) puts payloads where frames are built;
+ *   with UDP_GRO several datagrams become one super-frame.
+ * - forwarded ports (`listen.ts`): a listener's datagrams are sorted to flows by us, and the guest's
+ *   answers leave through the listener, from the address that was addressed.
+ * - errors (`errors.ts`): ICMP errors come from sockets' error queues and go to the guest as ICMP.
+ *
+ * Limits: multicast and broadcast are not forwarded. Fragments from the guest are dropped: with its
+ * MTU at the default of 65520 it has no reason to make any. Fragments from the network arrive reassembled;
+ * what is larger than the guest's MTU is sent as one oversized frame.
+ *
+ * @module
+ */
+import type { Context } from "../context.ts";
+import { FlowType } from "../flow/types.ts";
+import { IP_TTL, IPV6_UNICAST_HOPS } from "../sys/ip_options.ts";
+import { libc } from "../sys/libc.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  getOption,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPPROTO_UDP,
+  newSocket,
+  SOCK_DGRAM,
+} from "../sys/socket.ts";
+import { closeIfAsked, expire } from "./flow.ts";
+import { udpState } from "./state.ts";
+
+export { ONE_WAY_TIMEOUT, TWO_WAY_TIMEOUT } from "./flow.ts";
+export { udpFlush, udpFromTap } from "./from_tap.ts";
+export { udpEvent } from "./from_socket.ts";
+export { udpListen, udpListenEvent, type UdpRule, udpUnlisten } from "./listen.ts";
+
+const USUAL_TTL = 64; // RFC 1700, default TTL
+
+/** The value of a socket option that the host sets by default; `USUAL_TTL` when it has none. */
+function hostDefault(family: number, level: number, name: number): number {
+  const fd = newSocket(family, SOCK_DGRAM, IPPROTO_UDP);
+  if (fd < 0) return USUAL_TTL;
+  const value = getOption(fd, level, name);
+  libc.close(fd);
+  return value > 0 ? value : USUAL_TTL;
+}
+
+/** Prepares UDP for this instance. Call it once, before the loop runs. */
+export function udpInit(ctx: Context): void {
+  const state = udpState(ctx);
+  state.defaultTtl4 = hostDefault(AF_INET, IPPROTO_IP, IP_TTL);
+  state.defaultTtl6 = hostDefault(AF_INET6, IPPROTO_IPV6, IPV6_UNICAST_HOPS);
+  ctx.table.on(FlowType.UDP, {
+    deferred: (i) => closeIfAsked(state, i),
+    timer: (i, nowMs) => expire(state, i, nowMs),
+  });
+}

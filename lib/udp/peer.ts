@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * Who sent a datagram to a listener, and which of our addresses it was for.
+ *
+ * @module
+ */
+import { SIDE_EADDR, SIDE_OADDR, SIDE_PORTS } from "../flow/side.ts";
+import {
+  IP_PKTINFO,
+  IPV6_PKTINFO,
+  PKTINFO4_LOCAL,
+  PKTINFO4_SIZE,
+  PKTINFO6_SIZE,
+} from "../sys/ip_options.ts";
+import type { Messages } from "../sys/messages.ts";
+import { AF_INET6, IPPROTO_IP, IPPROTO_IPV6, readSockaddr } from "../sys/socket.ts";
+import { isLinkLocal, isV4, loadV4, loadV6 } from "../wire/address.ts";
+import type { UdpState } from "./state.ts";
+
+const SOCKADDR_IN6_SCOPE = 24; // ipv6(7): struct sockaddr_in6, sin6_scope_id
+
+/**
+ * Reads the addresses of message `k`, or of an error about one sent, into
+ * {@linkcode UdpState.hostKey}, interface excepted.
+ *
+ * @returns false when the kernel did not tell both
+ */
+export function readAddresses(
+  state: UdpState,
+  messages: Messages,
+  k: number,
+  listener: number,
+): boolean {
+  const { arena, hostKey } = state, words = hostKey.words;
+  const port = readSockaddr(arena.dv, messages.name(k), words, SIDE_EADDR);
+  if (port < 0) return false;
+  words[SIDE_PORTS] = port << 16 | state.listeners[listener].port;
+  const info6 = messages.findControl(k, IPPROTO_IPV6, IPV6_PKTINFO, PKTINFO6_SIZE);
+  if (info6 >= 0) {
+    loadV6(arena.dv, info6, words, SIDE_OADDR);
+    return isV4(words, SIDE_OADDR) === isV4(words, SIDE_EADDR);
+  }
+  const info4 = messages.findControl(k, IPPROTO_IP, IP_PKTINFO, PKTINFO4_SIZE);
+  if (info4 < 0) return false;
+  loadV4(arena.dv, info4 + PKTINFO4_LOCAL, words, SIDE_OADDR);
+  return isV4(words, SIDE_EADDR);
+}
+
+/** Interface index of a link-local sender of message `k`, else 0. */
+export function peerScope(state: UdpState, messages: Messages, k: number): number {
+  const { arena, hostKey } = state, name = messages.name(k);
+  if (arena.dv.getUint16(name, true) !== AF_INET6) return 0;
+  if (isV4(hostKey.words, SIDE_EADDR) || !isLinkLocal(hostKey.words, SIDE_EADDR)) return 0;
+  return arena.dv.getUint32(name + SOCKADDR_IN6_SCOPE, true);
+}

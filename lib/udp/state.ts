@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * What UDP keeps: the words of a flow in the flow table, and the prepared messages, listeners and
+ * scratch memory of one instance.
+ *
+ * @module
+ */
+import type { Context } from "../context.ts";
+import { DATA_WORDS } from "../flow/table.ts";
+import { FlowSide, Pif, SIDE_PIF, SIDE_WORDS } from "../flow/side.ts";
+import { RateLimit } from "../host/rate_limit.ts";
+import { getLogger } from "@std/log";
+import { TX_SLOTS } from "../link/link.ts";
+import { Arena } from "../sys/arena.ts";
+import { cmsgSpace, Messages } from "../sys/messages.ts";
+import { SOCKADDR_IN6_SIZE } from "../sys/socket.ts";
+import { Packet } from "../wire/packet.ts";
+import { PKTINFO4_SIZE, PKTINFO6_SIZE } from "../sys/ip_options.ts";
+
+/** Words of a UDP flow in `FlowTable.data`; counters are pairs, low word first. */
+export const W = {
+  /** the flow's own connected socket; -1: it uses its listener's */
+  FD: 0,
+  /** index of the listener plus one; 0: started by the guest */
+  LISTENER: 1,
+  /** second of `Context.nowMs` in which the flow last carried anything */
+  ACTIVE_AT: 2,
+  /** bits of {@linkcode Flag} */
+  FLAGS: 3,
+  /** the guest's TTL or hop limit as set on the socket, plus {@linkcode PROBING} */
+  PATH: 4,
+  /** interface index for a link-local peer, else 0 */
+  SCOPE: 5,
+  DATAGRAMS_FROM_TAP: 6,
+  BYTES_FROM_TAP: 8,
+  DATAGRAMS_TO_TAP: 10,
+  BYTES_TO_TAP: 12,
+} as const;
+
+/** Bits of {@linkcode W}.FLAGS. */
+export const Flag = {
+  /** the guest has sent something */
+  FROM_TAP: 1,
+  /** the host's side has sent something */
+  TO_TAP: 2,
+  /** to be freed by the next scan of the table */
+  CLOSED: 4,
+} as const;
+
+/** In {@linkcode W}.PATH: "don't fragment" is enforced, as for a path MTU probe. */
+export const PROBING = 0x100;
+
+/** Datagrams sent by one system call: all frames of a batch, or the parts of a split super-frame. */
+export const TX_MESSAGES = 64;
+/** Datagrams received by one system call: the transmit slots for bulk data. */
+export const RX_MESSAGES = TX_SLOTS - 1;
+/** Bytes of payload taken from an error queue: what fits into an ICMPv6 error. */
+export const ERROR_PAYLOAD = 1280;
+
+const ARENA_SIZE = 64 * 1024;
+const ERROR_CONTROL = 256; // sock_extended_err, offender and packet info
+const WARNINGS_PER_SECOND = 1;
+
+/** One socket that waits for datagrams from the host's side. */
+export interface Listener {
+  /** -1: closed, the place may be used again */
+  fd: number;
+  port: number;
+  guestPort: number;
+  /** whether the last datagram was IPv4: where the next one is received */
+  v4: boolean;
+}
+
+/** Datagrams collected for one `sendmmsg`. */
+export interface Batch {
+  /** -1: none */
+  flow: number;
+  count: number;
+  /** whether datagrams carry a destination and source address: the flow has no socket of its own */
+  named: boolean;
+  nameBytes: number;
+  infoBytes: number;
+}
+
+/** UDP of one instance. */
+export class UdpState {
+  readonly ctx: Context;
+  /** `ctx.table.data` and `ctx.table.sides`, at hand. */
+  readonly data: Int32Array;
+  readonly sides: Int32Array;
+  /** Memory of all message headers, addresses and control messages. */
+  readonly arena: Arena = new Arena(ARENA_SIZE);
+  readonly tx: Messages;
+  /** For a super-datagram with UDP_SEGMENT. */
+  readonly txSuper: Messages;
+  readonly rx: Messages;
+  /** For listeners: with the sender's and the destination address. */
+  readonly rxNamed: Messages;
+  readonly error: Messages;
+  /** Offset of what {@linkcode error} receives: {@linkcode ERROR_PAYLOAD} bytes. */
+  readonly errorPayload: number;
+  /** Offset of the socket address that all messages of a named batch share. */
+  readonly txName: number;
+  /** Offset of their control messages: packet info ends, and a segment size begins, at `txSegment`. */
+  readonly txSegment: number;
+  /** Headers before the payload that the receiving messages of `rx` and `rxNamed` are aimed at. */
+  rxHeader = 0;
+  rxNamedHeader = 0;
+  readonly batch: Batch = { flow: -1, count: 0, named: false, nameBytes: 0, infoBytes: 0 };
+  /** Per message of the batch: where the guest's IP packet begins in the link's arena. */
+  readonly batchL3: Int32Array<ArrayBuffer> = new Int32Array(TX_MESSAGES);
+  readonly batchBytes: Int32Array<ArrayBuffer> = new Int32Array(TX_MESSAGES);
+  /** Flow of the last datagram from the guest in this batch of frames, whose words are in `key`. */
+  lastFlow = -1;
+  /** Flow of the last datagram from a listener in this event, whose words are in `hostKey`. */
+  lastInbound = -1;
+  readonly key: FlowSide = new FlowSide();
+  readonly hostKey: FlowSide = new FlowSide();
+  readonly tgt: FlowSide = new FlowSide();
+  readonly offender: Int32Array<ArrayBuffer> = new Int32Array(4);
+  readonly local: Int32Array<ArrayBuffer> = new Int32Array(4);
+  /** Parsed again when an error is about a guest's packet of the batch. */
+  readonly packet: Packet = new Packet();
+  readonly listeners: Listener[] = [];
+  /** Default TTL and hop limit of the host, which need not be set on a socket. */
+  defaultTtl4 = 0;
+  defaultTtl6 = 0;
+  readonly #warnings = new RateLimit(WARNINGS_PER_SECOND);
+
+  constructor(ctx: Context) {
+    const arena = this.arena;
+    this.ctx = ctx;
+    this.data = ctx.table.data;
+    this.sides = ctx.table.sides;
+    const gro = cmsgSpace(4);
+    this.tx = new Messages(arena, TX_MESSAGES);
+    this.txSuper = new Messages(arena, 1);
+    this.rx = new Messages(arena, RX_MESSAGES, { control: gro });
+    this.rxNamed = new Messages(arena, RX_MESSAGES, {
+      name: SOCKADDR_IN6_SIZE,
+      control: gro + cmsgSpace(PKTINFO4_SIZE) + cmsgSpace(PKTINFO6_SIZE),
+    });
+    this.error = new Messages(arena, 1, { name: SOCKADDR_IN6_SIZE, control: ERROR_CONTROL });
+    this.errorPayload = arena.alloc(ERROR_PAYLOAD);
+    this.error.setData(0, arena.address(this.errorPayload), ERROR_PAYLOAD);
+    this.txName = arena.alloc(SOCKADDR_IN6_SIZE);
+    const info = cmsgSpace(PKTINFO6_SIZE);
+    this.txSegment = arena.alloc(info + cmsgSpace(2)) + info;
+  }
+
+  /** Warns, at most once a second. */
+  warn(message: string): void {
+    if (this.#warnings.allow(this.ctx.nowMs)) getLogger().warn(message);
+  }
+}
+
+const instances = new WeakMap<Context, UdpState>();
+let current: UdpState | null = null;
+
+/** UDP of this instance, set up when first asked for. */
+export function udpState(ctx: Context): UdpState {
+  return current !== null && current.ctx === ctx ? current : selectState(ctx);
+}
+
+function selectState(ctx: Context): UdpState {
+  let state = instances.get(ctx);
+  if (!state) {
+    state = new UdpState(ctx);
+    instances.set(ctx, state);
+  }
+  return current = state;
+}
+
+/** First word of flow `i`'s data. */
+export function base(i: number): number {
+  return i * DATA_WORDS;
+}
+
+/** Where the words of flow `i`'s side on the tap start in `FlowTable.sides`. */
+export function tapSide(state: UdpState, i: number): number {
+  const at = 2 * i * SIDE_WORDS;
+  return state.sides[at + SIDE_PIF] === Pif.TAP ? at : at + SIDE_WORDS;
+}
+
+/** Where the words of flow `i`'s other side start. */
+export function hostSide(state: UdpState, i: number): number {
+  const at = 2 * i * SIDE_WORDS;
+  return state.sides[at + SIDE_PIF] === Pif.TAP ? at + SIDE_WORDS : at;
+}
+
+/** Adds to a counter kept as two words. */
+export function count(data: Int32Array, at: number, n: number): void {
+  const sum = (data[at] >>> 0) + n;
+  data[at] = sum;
+  if (sum > 0xffffffff) data[at + 1]++;
+}
+
+/** Notes traffic of flow `i` in one direction. */
+export function touch(state: UdpState, i: number, flag: number): void {
+  const at = base(i);
+  state.data[at + W.FLAGS] |= flag;
+  state.data[at + W.ACTIVE_AT] = state.ctx.nowMs / 1000;
+}

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * Speed and cost of the network path beside another program and a bare veth pair.
+ *
+ * Every figure is the median of several runs, and the runs of all programs take turns, so that
+ * whatever else the machine does meets all alike. Everything runs as an ordinary user.
+ *
+ * @module
+ */
+import { iperf } from "../helpers/iperf.ts";
+import { peer } from "../helpers/peer.ts";
+import { Background } from "../helpers/run.ts";
+import { Testbed } from "../helpers/testbed.ts";
+import { figure, formatTable, median, ratio } from "./table.ts";
+import { openProgram, openVeth, type Program, type Target } from "./targets.ts";
+
+/** What to measure, and how thoroughly. */
+export interface NetBenchOptions {
+  /** The program to compare with; null: none. */
+  peer: Program | null;
+  /** This project; null: only the peer and the veth pair. */
+  own: Program | null;
+  /** Runs per figure. */
+  runs: number;
+  /** Seconds per throughput run. */
+  seconds: number;
+  mtus: readonly number[];
+  /** Names of sections to run; all when empty. */
+  sections: readonly string[];
+  /** Keep all processors awake with work of the lowest priority, for steady latencies. */
+  spin: boolean;
+}
+
+/** Sections in the order in which they run. */
+export const SECTIONS = ["tcp", "udp", "latency", "stalls", "start", "many"] as const;
+
+const PORT = 25301;
+const BYTES_PER_GB = 1e9;
+const LATENCY_SECONDS = 1;
+const STALL_SECONDS = 10;
+const HELD_CONNECTIONS = 19_000;
+
+/** One measured figure. */
+interface Sample {
+  value: number;
+  /** Processor seconds per GB carried. */
+  cpu: number;
+}
+
+/** One row of a table: how to measure it once. */
+interface Row {
+  readonly label: string;
+  measure(target: Target): Promise<Sample>;
+}
+
+/** Samples by row label, then by target name. */
+type Samples = Map<string, Map<string, Sample[]>>;
+
+function throughputRow(
+  label: string,
+  seconds: number,
+  how: { reverse: boolean; streams?: number; udp?: { rate: string; length: number } },
+): Row {
+  return {
+    label,
+    async measure(target) {
+      const before = target.cpuSeconds();
+      const options = { server: target.server, port: PORT, seconds, ...how };
+      const report = await iperf(target, target.serve, options);
+      const cpu = (target.cpuSeconds() - before) / (report.bytes / BYTES_PER_GB);
+      if (report.error) console.log(`  ${target.name}, ${label}: ${report.error}`);
+      return { value: report.gbps, cpu };
+    },
+  };
+}
+
+/** Name of a direction as tables show it. */
+function direction(reverse: boolean): string {
+  return reverse ? "host→guest" : "guest→host";
+}
+
+function tcpRows(mtu: number, seconds: number): Row[] {
+  const rows: Row[] = [];
+  for (const streams of [1, 4]) {
+    for (const reverse of [false, true]) {
+      const label = `TCP ${mtu} ${direction(reverse)} ×${streams}`;
+      rows.push(throughputRow(label, seconds, { reverse, streams }));
+    }
+  }
+  return rows;
+}
+
+/** Datagram sizes: what fits into the usual MTU, and what a large one makes worthwhile. */
+const SMALL_DATAGRAM = 1400;
+const LARGE_DATAGRAM = 16_384;
+const LARGE_MTU = 16_500;
+
+function udpRows(mtu: number, seconds: number): Row[] {
+  const length = mtu > LARGE_MTU ? LARGE_DATAGRAM : SMALL_DATAGRAM;
+  return [false, true].map((reverse) => {
+    const label = `UDP ${mtu} ${direction(reverse)} ${length} B`;
+    return throughputRow(label, seconds, { reverse, udp: { rate: "0", length } });
+  });
+}
+
+/** Measures all rows on all targets, taking turns; reports progress on one line per round. */
+async function takeTurns(rows: Row[], targets: Target[], runs: number): Promise<Samples> {
+  const samples: Samples = new Map();
+  for (let round = 0; round < runs; round++) {
+    for (const row of rows) {
+      const byTarget = samples.get(row.label) ?? new Map<string, Sample[]>();
+      samples.set(row.label, byTarget);
+      for (const target of targets) {
+        const list = byTarget.get(target.name) ?? [];
+        byTarget.set(target.name, list);
+        list.push(await row.measure(target));
+      }
+    }
+  }
+  return samples;
+}
+
+/** Opens all targets at one MTU, lets `use` work with them, and closes them. */
+async function withTargets<T>(
+  options: NetBenchOptions,
+  mtu: number,
+  use: (targets: Target[]) => Promise<T>,
+): Promise<T> {
+  await using bed = await Testbed.create({ user: true });
+  const targets: Target[] = [];
+  try {
+    for (const program of [options.peer, options.own]) {
+      if (program) targets.push(await openProgram(bed, program, mtu));
+    }
+    targets.push(await openVeth(mtu));
+    return await use(targets);
+  } finally {
+    for (const target of targets) await target.close();
+  }
+}
+
+function valuesOf(samples: Samples, label: string, name: string | undefined): Sample[] {
+  return (name !== undefined && samples.get(label)?.get(name)) || [];
+}
+
+/** The table of throughput: rates, ratios, processor time per GB. */
+function throughputTable(samples: Samples, options: NetBenchOptions): string {
+  const own = options.own?.name;
+  const other = options.peer?.name;
+  const header = ["Gb/s", other ?? "peer", own ?? "own", "veth", "own/peer", "own/veth"];
+  header.push("CPU s/GB peer", "own", "ratio", "own min–max");
+  const rows = [...samples.keys()].map((label) => {
+    const of = (name: string | undefined, what: "value" | "cpu") =>
+      median(valuesOf(samples, label, name).map((sample) => sample[what]));
+    const [a, b, c] = [of(other, "value"), of(own, "value"), of("veth", "value")];
+    const [cpuA, cpuB] = [of(other, "cpu"), of(own, "cpu")];
+    const all = valuesOf(samples, label, own ?? other).map(({ value }) => value);
+    return [label, figure(a), figure(b), figure(c), ratio(b, a), ratio(b, c)].concat(
+      [figure(cpuA), figure(cpuB), ratio(cpuB, cpuA)],
+      [`${figure(Math.min(...all))}–${figure(Math.max(...all))}`],
+    );
+  });
+  return formatTable(header, rows);
+}
+
+async function benchThroughput(
+  options: NetBenchOptions,
+  rowsOf: (mtu: number, seconds: number) => Row[],
+  mtus: readonly number[],
+): Promise<void> {
+  const memory: string[][] = [];
+  for (const mtu of mtus) {
+    await withTargets(options, mtu, async (targets) => {
+      const samples = await takeTurns(rowsOf(mtu, options.seconds), targets, options.runs);
+      console.log(throughputTable(samples, options) + "\n");
+      for (const target of targets) {
+        if (target.name === "veth") continue;
+        memory.push([`${target.name} at MTU ${mtu}`, figure(target.peakMemory())]);
+      }
+    });
+  }
+  console.log(formatTable(["Peak memory", "MB"], memory) + "\n");
+}
+
+function latencyRow(mode: string, program: string): Row {
+  return {
+    label: mode,
+    async measure(target) {
+      const command = [program, mode, target.server, `${PORT}`, `${LATENCY_SECONDS}`];
+      const { code, stdout, stderr } = await target.run(command);
+      if (code !== 0) console.log(`  ${target.name}, ${mode}: ${stderr.trim()}`);
+      const [, mean, , p99] = stdout.trim().split(" ").map(Number);
+      return { value: mean ?? NaN, cpu: p99 ?? NaN };
+    },
+  };
+}
+
+/** Starts one echo server for the programs (host) and one for the veth pair (remote). */
+async function serveEcho(targets: Target[], program: string): Promise<void> {
+  const started = new Set<unknown>();
+  for (const target of targets) {
+    const place = target.name === "veth" ? "remote" : "host";
+    if (started.has(place)) continue;
+    started.add(place);
+    await target.serve([program, "serve", `${PORT}`], { tcp: PORT });
+  }
+}
+
+const SPINNERS = navigator.hardwareConcurrency;
+
+async function benchLatency(options: NetBenchOptions): Promise<void> {
+  const program = await peer();
+  const spinners = options.spin
+    ? Array.from({ length: SPINNERS }, () => new Background([program, "spin"]))
+    : [];
+  try {
+    await withTargets(options, options.mtus[0]!, async (targets) => {
+      await serveEcho(targets, program);
+      const rows = ["rr", "crr", "udprr"].map((mode) => latencyRow(mode, program));
+      const samples = await takeTurns(rows, targets, options.runs);
+      printLatency(samples, options);
+    });
+  } finally {
+    for (const spinner of spinners) await spinner.stop();
+  }
+}
+
+const LATENCY_NAMES: Record<string, string> = {
+  rr: "TCP request/response",
+  crr: "TCP connect/request/response",
+  udprr: "UDP request/response",
+};
+
+function printLatency(samples: Samples, options: NetBenchOptions): void {
+  const names = [options.peer?.name, options.own?.name, "veth"];
+  const header = ["µs per transaction, mean (p99)", names[0] ?? "peer", names[1] ?? "own", "veth"];
+  header.push("own/peer", "own/veth");
+  const rows = [...samples.keys()].map((label) => {
+    const of = (name: string | undefined, what: "value" | "cpu") =>
+      median(valuesOf(samples, label, name).map((sample) => sample[what]));
+    const cells = names.map((name) => `${figure(of(name, "value"))} (${figure(of(name, "cpu"))})`);
+    const own = of(names[1], "value");
+    const ratios = [ratio(own, of(names[0], "value")), ratio(own, of("veth", "value"))];
+    return [LATENCY_NAMES[label] ?? label, ...cells, ...ratios];
+  });
+  console.log(formatTable(header, rows) + "\n");
+}
+
+/** Slowest and fastest second of a long run, the first second left out of neither. */
+async function benchStalls(options: NetBenchOptions): Promise<void> {
+  const rows: string[][] = [];
+  for (const mtu of options.mtus) {
+    await withTargets(options, mtu, async (targets) => {
+      for (const reverse of [false, true]) {
+        for (const target of targets) {
+          const how = { server: target.server, port: PORT, seconds: STALL_SECONDS, reverse };
+          const { samples, retransmits } = await iperf(target, target.serve, how);
+          const [low, high] = [Math.min(...samples), Math.max(...samples)];
+          const label = `${target.name} ${mtu} ${direction(reverse)}`;
+          rows.push([label, figure(low), figure(high), ratio(high, low), `${retransmits}`]);
+        }
+      }
+    });
+  }
+  const header = [`1-s samples of ${STALL_SECONDS}, Gb/s`, "slowest", "fastest"];
+  console.log(formatTable([...header, "fastest/slowest", "retransmits"], rows) + "\n");
+}
+
+const MS_PER_S = 1000;
+
+/** Milliseconds from the start of a program until its command runs, and until all has ended. */
+async function startOnce(
+  bed: Testbed,
+  program: Program | null,
+): Promise<{ running: number; ended: number }> {
+  const command = ["date", "+%s.%N"];
+  const began = performance.timeOrigin + performance.now();
+  const result = program
+    ? await bed.guest(command, program.command ? { program: program.command } : {})
+    : await bed.runHost(command);
+  return { running: Number(result.stdout) * MS_PER_S - began, ended: result.ms };
+}
+
+async function benchStart(options: NetBenchOptions): Promise<void> {
+  await using bed = await Testbed.create({ user: true });
+  const programs = [options.peer, options.own, null].filter((program, i) => i === 2 || program);
+  const samples = new Map<string, { running: number; ended: number }[]>();
+  for (let round = -1; round < options.runs; round++) {
+    for (const program of programs) {
+      const sample = await startOnce(bed, program);
+      if (round < 0) continue; // fills caches
+      const name = program?.name ?? "command alone";
+      samples.set(name, [...samples.get(name) ?? [], sample]);
+    }
+  }
+  const rows = [...samples].map(([name, list]) => {
+    const of = (what: "running" | "ended") => figure(median(list.map((sample) => sample[what])));
+    return [name, of("running"), of("ended")];
+  });
+  console.log(formatTable(["Start-up, ms", "until CMD runs", "until all ended"], rows) + "\n");
+}
+
+/** Memory with many connections open, and the speed of one among them. */
+async function benchMany(options: NetBenchOptions): Promise<void> {
+  const program = await peer();
+  const rows: string[][] = [];
+  for (const tested of [options.peer, options.own]) {
+    if (!tested) continue;
+    await using bed = await Testbed.create({ user: true });
+    const target = await openProgram(bed, tested, options.mtus[0]!);
+    await target.serve([program, "serve", `${PORT}`], { tcp: PORT });
+    const idle = target.peakMemory();
+    const result = await target.run(
+      [program, "hold", target.server, `${PORT}`, `${HELD_CONNECTIONS}`],
+      { timeoutMs: 90_000 },
+    );
+    const open = /open (\d+)/.exec(result.stdout)?.[1] ?? "–";
+    const active = /([\d.]+) us each/.exec(result.stdout)?.[1] ?? "–";
+    rows.push([tested.name, figure(idle), open, figure(target.peakMemory()), active]);
+    await target.close();
+  }
+  const header = [`Memory, ${HELD_CONNECTIONS} connections wanted`, "idle MB", "opened", "peak MB"];
+  console.log(formatTable([...header, "µs per round trip on one"], rows) + "\n");
+}
+
+/** Runs the sections asked for and prints their tables. */
+export async function benchNet(options: NetBenchOptions): Promise<void> {
+  const udpMtus = options.mtus.filter((mtu) => mtu !== 9000);
+  const sections: Record<typeof SECTIONS[number], () => Promise<void>> = {
+    tcp: () => benchThroughput(options, tcpRows, options.mtus),
+    udp: () => benchThroughput(options, udpRows, udpMtus),
+    latency: () => benchLatency(options),
+    stalls: () => benchStalls(options),
+    start: () => benchStart(options),
+    many: () => benchMany(options),
+  };
+  for (const name of SECTIONS) {
+    if (options.sections.length > 0 && !options.sections.includes(name)) continue;
+    await sections[name]();
+  }
+}

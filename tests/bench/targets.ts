@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * What the network benchmark measures: programs that serve a guest, and a bare veth pair.
+ *
+ * Each target offers the same: a place to run clients in, the address under which they reach a
+ * server, a way to start that server, and what the serving processes have used so far. Clients of
+ * a program reach the host's loopback by the gateway's address, so that nothing but the tap and
+ * the program lies in between; clients of the veth pair reach the other end of the pair.
+ *
+ * @module
+ */
+import { type Runner, type Serve } from "../helpers/iperf.ts";
+import type { Result } from "../helpers/run.ts";
+import { type IdleGuest, Net, Testbed } from "../helpers/testbed.ts";
+
+/** A program to be measured. */
+export interface Program {
+  readonly name: string;
+  /** Its command line up to the options; this project's when not given. */
+  readonly command?: readonly string[];
+}
+
+/** What is measured at one MTU. */
+export interface Target extends Runner {
+  readonly name: string;
+  /** Address of the server as clients know it. */
+  readonly server: string;
+  readonly serve: Serve;
+  /** Processor time that the serving processes have used, user and system, in seconds. */
+  cpuSeconds(): number;
+  /** Most memory the serving processes have had at once, in MB; NaN for the kernel. */
+  peakMemory(): number;
+  close(): Promise<void>;
+}
+
+/** Kernel clock ticks per second in /proc/PID/stat: USER_HZ, the same on all Linux machines. */
+const TICKS_PER_SECOND = 100;
+
+/** Places of utime and stime after the command's name in /proc/PID/stat, proc(5). */
+const UTIME = 11;
+const STIME = 12;
+
+const KB_PER_MB = 1000;
+const BYTES_PER_KIB = 1024;
+
+function cpuOf(pid: number): number {
+  try {
+    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return (Number(fields[UTIME]) + Number(fields[STIME])) / TICKS_PER_SECOND;
+  } catch {
+    return 0;
+  }
+}
+
+/** A figure of /proc/PID/status in MB (10⁶ bytes), such as `VmHWM`. */
+export function memoryOf(pid: number, field: "VmHWM" | "VmRSS" | "RssAnon"): number {
+  try {
+    const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+    const kib = new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(status)?.[1];
+    return Number(kib) * BYTES_PER_KIB / KB_PER_MB / 1000;
+  } catch {
+    return 0;
+  }
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((a, b) => a + b, 0);
+}
+
+/** A guest of a program. */
+class ProgramTarget implements Target {
+  readonly server = Net.GATEWAY4;
+  readonly serve: Serve;
+  readonly #pids: number[];
+
+  constructor(readonly name: string, readonly guest: IdleGuest, pids: number[]) {
+    this.serve = guest.bed.serveHost.bind(guest.bed);
+    this.#pids = pids;
+  }
+
+  run(command: readonly string[], options = {}): Promise<Result> {
+    return this.guest.run(command, options);
+  }
+
+  cpuSeconds(): number {
+    return sum(this.#pids.map(cpuOf));
+  }
+
+  peakMemory(): number {
+    return sum(this.#pids.map((pid) => memoryOf(pid, "VmHWM")));
+  }
+
+  async close(): Promise<void> {
+    for (const pid of this.#pids) {
+      try {
+        Deno.kill(pid, "SIGTERM");
+      } catch {
+        // gone already
+      }
+    }
+    await this.guest.background.stop("SIGTERM");
+  }
+}
+
+/** Starts a program with a guest that waits. */
+export async function openProgram(bed: Testbed, program: Program, mtu: number): Promise<Target> {
+  const before = new Set(bed.engineProcesses().map(({ pid }) => pid));
+  const guest = await bed.idleGuest({
+    options: ["-m", `${mtu}`],
+    ...(program.command ? { program: program.command } : {}),
+  });
+  const pids = bed.engineProcesses().map(({ pid }) => pid).filter((pid) => !before.has(pid));
+  return new ProgramTarget(program.name, guest, pids);
+}
+
+/** Two namespaces joined by a veth pair of this MTU. */
+class VethTarget implements Target {
+  readonly name = "veth";
+  readonly server = Net.GATEWAY4;
+  readonly serve: Serve;
+
+  constructor(readonly bed: Testbed) {
+    this.serve = bed.serveRemote.bind(bed);
+  }
+
+  run(command: readonly string[], options = {}): Promise<Result> {
+    return this.bed.runHost(command, options);
+  }
+
+  cpuSeconds(): number {
+    return NaN;
+  }
+
+  peakMemory(): number {
+    return NaN;
+  }
+
+  async close(): Promise<void> {
+    await this.bed[Symbol.asyncDispose]();
+  }
+}
+
+/** Makes a veth pair to measure. */
+export async function openVeth(mtu: number): Promise<Target> {
+  return new VethTarget(await Testbed.create({ uplinkMtu: mtu }));
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * What a test needs of the machine, so that it is skipped with a reason rather than failing.
+ *
+ * `scripts/test.ts` brings the packages before it starts the tests. The reasons of skipped tests
+ * go to the file that `TUBETTI_TEST_SKIPS` names, one a line.
+ *
+ * @module
+ */
+
+/** What a test cannot do without. */
+export interface Requirements {
+  /** Debian packages. */
+  packages?: readonly string[];
+  /** Root's rights, to make network namespaces; needed unless false. */
+  root?: boolean;
+  /** The program under test must be this project's, not a peer. */
+  tubetti?: boolean;
+}
+
+/** One program of each package, by which the package is recognized. */
+const PROGRAMS: Record<string, string> = {
+  "binutils": "/usr/bin/as",
+  "curl": "/usr/bin/curl",
+  "dnsmasq-base": "/usr/sbin/dnsmasq",
+  "dnsutils": "/usr/bin/dig",
+  "ethtool": "/usr/sbin/ethtool",
+  "gcc": "/usr/bin/gcc",
+  "iperf3": "/usr/bin/iperf3",
+  "iproute2": "/usr/bin/ip",
+  "iputils-ping": "/usr/bin/ping",
+  "iputils-tracepath": "/usr/bin/tracepath",
+  "isc-dhcp-client": "/usr/sbin/dhclient",
+  "python3": "/usr/bin/python3",
+  "python3-scapy": "/usr/lib/python3/dist-packages/scapy/all.py",
+  "socat": "/usr/bin/socat",
+  "tshark": "/usr/bin/tshark",
+  "traceroute": "/usr/sbin/traceroute",
+  "udhcpc": "/usr/sbin/udhcpc",
+};
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    // Debian's alternatives live in either directory
+    return path.startsWith("/usr/sbin/") && exists(path.replace("/sbin/", "/bin/"));
+  }
+}
+
+/** Reason why a test cannot run here; empty when it can. */
+export function missing(needs: Requirements): string {
+  if (needs.root !== false && Deno.uid() !== 0) return "needs root to make network namespaces";
+  if (needs.tubetti && Deno.env.get("TUBETTI_UNDER_TEST")) return "does not apply to a peer";
+  const packages = (needs.packages ?? []).filter((name) => !exists(PROGRAMS[name] ?? name));
+  return packages.length > 0 ? `needs the package ${packages.join(", ")}` : "";
+}
+
+/** To be spread into a test definition: whether it is ignored, and no sanitizing of processes. */
+export function requirements(
+  needs: Requirements = {},
+): { ignore: boolean; sanitizeOps: boolean; sanitizeResources: boolean } {
+  const reason = missing(needs);
+  if (reason !== "") note(reason);
+  // testbeds are disposed of at the end of the test, which the sanitizers cannot know
+  return { ignore: reason !== "", sanitizeOps: false, sanitizeResources: false };
+}
+
+function note(reason: string): void {
+  const file = Deno.env.get("TUBETTI_TEST_SKIPS");
+  if (file) Deno.writeTextFileSync(file, `${reason}\n`, { append: true });
+}

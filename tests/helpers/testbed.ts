@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * A small network to test in: a "host" namespace in which the program under test runs, joined by
+ * an uplink to a "remote" namespace, and, if wanted, a "far" one behind it.
+ *
+ * ```text
+ *  guest ── tap ── program under test │ host ── uplink ── remote ──(far: true)── far
+ *                                       192.0.2.2   192.0.2.1                203.0.113.2
+ *                                2001:db8:1::2   2001:db8:1::1             2001:db8:3::2
+ *                                                lo: 198.51.100.1, 2001:db8:2::1
+ * ```
+ *
+ * The remote's servers listen on the addresses of its loopback interface, because the gateway's
+ * address means the host's loopback to a guest. Addresses are those of RFC 5737 and RFC 3849. All
+ * that a testbed starts or makes is gone after `await using` (or `[Symbol.asyncDispose]()`).
+ *
+ * The program under test is `main.ts pasta` of this project, or what the environment variable
+ * `TUBETTI_UNDER_TEST` names, such as `TUBETTI_UNDER_TEST=pasta`.
+ *
+ * @module
+ */
+import { Background, killHard, MARK, markedProcesses, must, run, until } from "./run.ts";
+import type { FoundProcess, Result, RunOptions } from "./run.ts";
+import { userCopy } from "./user_copy.ts";
+
+/** Where everything is. */
+export const Net = {
+  HOST4: "192.0.2.2",
+  HOST6: "2001:db8:1::2",
+  GATEWAY4: "192.0.2.1",
+  GATEWAY6: "2001:db8:1::1",
+  REMOTE4: "198.51.100.1",
+  REMOTE6: "2001:db8:2::1",
+  FAR4: "203.0.113.2",
+  FAR6: "2001:db8:3::2",
+} as const;
+
+/** Name of the host's interface towards the remote. */
+export const UPLINK = "uplink0";
+
+/** The ordinary user that programs run as: any id that is not root's. */
+export const USER_ID = 1000;
+
+const TUN_DEVICE = "/dev/net/tun";
+const TUN_MODE_ALL = 0o666;
+const MODE_BITS = 0o777;
+
+/** Root of the project. */
+export const PROJECT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
+
+/** What a testbed is made of. */
+export interface TestbedOptions {
+  /** MTU of the uplink; 65,520 when not given, so that it limits nothing. */
+  uplinkMtu?: number;
+  /** Programs under test run as an ordinary user, not as root. */
+  user?: boolean;
+  /** Leave one family out. */
+  only?: 4 | 6;
+  /** No uplink at all: the host namespace has its loopback interface only. */
+  isolated?: boolean;
+  /** One more namespace behind the remote, so that packets are forwarded there. */
+  far?: boolean;
+  /** Whether the host allows ping sockets (`net.ipv4.ping_group_range`); true when not given. */
+  pingSockets?: boolean;
+  /** Content of the host's resolv.conf. */
+  resolvConf?: string;
+}
+
+/** How to run a program under test. */
+export interface GuestOptions extends RunOptions {
+  /** Options of the program under test, before `--`. */
+  options?: readonly string[];
+  /** Leave `--config-net` out. */
+  unconfigured?: boolean;
+  /** Overrides the testbed's. */
+  user?: boolean;
+  /** Program under test in place of the default one. */
+  program?: readonly string[];
+}
+
+const DEFAULT_RESOLV_CONF = `nameserver ${Net.REMOTE4}\nnameserver ${Net.REMOTE6}\n` +
+  "search example.com\n";
+
+/** The command that starts the program under test as root, up to its own options. */
+export function programUnderTest(deno: string = Deno.execPath(), project = PROJECT): string[] {
+  const named = Deno.env.get("TUBETTI_UNDER_TEST");
+  if (named) return named.split(/\s+/).filter((word) => word !== "");
+  const flags = ["--quiet", "--no-prompt", "--allow-all", "--v8-flags=--max-semi-space-size=1"];
+  return [deno, "run", ...flags, `${project}/main.ts`, "pasta"];
+}
+
+/** Whether the program under test is this project's. */
+export function isTubetti(): boolean {
+  return !Deno.env.get("TUBETTI_UNDER_TEST");
+}
+
+/** Whether namespaces can be made here. */
+export const CAN_MAKE_NAMESPACES: boolean = Deno.uid() === 0;
+
+let created = 0;
+
+/** A network of namespaces; see the module's description. */
+export class Testbed {
+  readonly name: string;
+  readonly host: string;
+  readonly remote: string;
+  readonly far: string;
+  readonly #options: TestbedOptions;
+  readonly #servers: Background[] = [];
+  #tunMode: number | null = null;
+  #made: string[] = [];
+
+  private constructor(options: TestbedOptions) {
+    this.name = `tbt-${Deno.pid}-${++created}`;
+    this.host = `${this.name}-h`;
+    this.remote = `${this.name}-r`;
+    this.far = `${this.name}-f`;
+    this.#options = options;
+  }
+
+  /** Builds the namespaces; removes what it made when that fails. */
+  static async create(options: TestbedOptions = {}): Promise<Testbed> {
+    const bed = new Testbed(options);
+    try {
+      await bed.#build();
+    } catch (error) {
+      await bed[Symbol.asyncDispose]();
+      throw error;
+    }
+    return bed;
+  }
+
+  /** Addresses of one family: host, gateway, remote, far. */
+  static addresses(family: 4 | 6): { host: string; gateway: string; remote: string; far: string } {
+    return family === 4
+      ? { host: Net.HOST4, gateway: Net.GATEWAY4, remote: Net.REMOTE4, far: Net.FAR4 }
+      : { host: Net.HOST6, gateway: Net.GATEWAY6, remote: Net.REMOTE6, far: Net.FAR6 };
+  }
+
+  async #build(): Promise<void> {
+    await Deno.mkdir(`/etc/netns/${this.host}`, { recursive: true });
+    await Deno.writeTextFile(
+      `/etc/netns/${this.host}/resolv.conf`,
+      this.#options.resolvConf ?? DEFAULT_RESOLV_CONF,
+    );
+    const namespaces = [this.host];
+    if (!this.#options.isolated) namespaces.push(this.remote);
+    if (this.#options.far) namespaces.push(this.far);
+    for (const namespace of namespaces) await this.#addNamespace(namespace);
+    if (!this.#options.isolated) await this.#addUplink();
+    if (this.#options.far) await this.#addFar();
+  }
+
+  async #addNamespace(namespace: string): Promise<void> {
+    await must(["ip", "netns", "add", namespace]);
+    this.#made.push(namespace);
+    const range = this.#options.pingSockets === false ? "1 0" : "0 2147483647";
+    await must(["ip", "netns", "exec", namespace, "sysctl", "-q", "-w"].concat(
+      "net.ipv6.conf.all.accept_dad=0",
+      "net.ipv6.conf.default.accept_dad=0",
+      "net.ipv4.ip_forward=1",
+      "net.ipv6.conf.all.forwarding=1",
+      `net.ipv4.ping_group_range=${range}`,
+      // servers and clients of many connections
+      "net.ipv4.ip_local_port_range=10000 65535",
+      "net.core.somaxconn=65535",
+    ));
+    await this.#ip(namespace, ["link set lo up"]);
+  }
+
+  async #ip(namespace: string, lines: string[]): Promise<void> {
+    await must(["ip", "-n", namespace, "-batch", "-"], { stdin: lines.join("\n") + "\n" });
+  }
+
+  async #addUplink(): Promise<void> {
+    const mtu = this.#options.uplinkMtu ?? 65520;
+    await must(
+      `ip link add ${UPLINK} netns ${this.host} mtu ${mtu} type veth
+        peer name down0 netns ${this.remote} mtu ${mtu}`.split(/\s+/),
+    );
+    const v4 = this.#options.only !== 6;
+    const v6 = this.#options.only !== 4;
+    await this.#ip(this.host, [
+      ...(v4 ? [`addr add ${Net.HOST4}/24 dev ${UPLINK}`] : []),
+      ...(v6 ? [`addr add ${Net.HOST6}/64 dev ${UPLINK} nodad`] : []),
+      `link set ${UPLINK} up`,
+      ...(v4 ? [`route add default via ${Net.GATEWAY4}`] : []),
+      ...(v6 ? [`route add ::/0 via ${Net.GATEWAY6}`] : []),
+    ]);
+    await this.#ip(this.remote, [
+      ...(v4 ? [`addr add ${Net.GATEWAY4}/24 dev down0`, `addr add ${Net.REMOTE4}/32 dev lo`] : []),
+      ...(v6 ? [`addr add ${Net.GATEWAY6}/64 dev down0 nodad`] : []),
+      ...(v6 ? [`addr add ${Net.REMOTE6}/128 dev lo nodad`] : []),
+      "link set down0 up",
+    ]);
+  }
+
+  async #addFar(): Promise<void> {
+    await must(
+      `ip link add far0 netns ${this.remote} type veth peer name near0 netns ${this.far}`
+        .split(" "),
+    );
+    await this.#ip(this.remote, [
+      "addr add 203.0.113.1/24 dev far0",
+      "addr add 2001:db8:3::1/64 dev far0 nodad",
+      "link set far0 up",
+    ]);
+    await this.#ip(this.far, [
+      `addr add ${Net.FAR4}/24 dev near0`,
+      `addr add ${Net.FAR6}/64 dev near0 nodad`,
+      "link set near0 up",
+      "route add default via 203.0.113.1",
+      "route add ::/0 via 2001:db8:3::1",
+    ]);
+  }
+
+  /** Mark of the processes that serve: everything but the programs under test. */
+  get #mark(): string {
+    return this.name;
+  }
+
+  /** Mark of programs under test and of what runs in the guest. */
+  get guestMark(): string {
+    return `${this.name}-guest`;
+  }
+
+  /** Runs a command in the host namespace, as root. */
+  runHost(command: readonly string[], options: RunOptions = {}): Promise<Result> {
+    return run(this.#within(this.host, command), { mark: this.#mark, ...options });
+  }
+
+  /** Runs a command in the remote namespace, as root. */
+  runRemote(command: readonly string[], options: RunOptions = {}): Promise<Result> {
+    return run(this.#within(this.remote, command), { mark: this.#mark, ...options });
+  }
+
+  #within(namespace: string, command: readonly string[]): string[] {
+    return ["ip", "netns", "exec", namespace, ...command];
+  }
+
+  /** Runs the program under test with a command, to its end. */
+  async guest(command: readonly string[], options: GuestOptions = {}): Promise<Result> {
+    const line = await this.#guestCommand(command, options);
+    const result = await run(line.command, { ...options, ...line.options });
+    if (result.code === 124) this.killGuests();
+    return result;
+  }
+
+  /** Starts the program under test with a command that is left running. */
+  async startGuest(command: readonly string[], options: GuestOptions = {}): Promise<Background> {
+    const line = await this.#guestCommand(command, options);
+    return this.#keep(new Background(line.command, { ...options, ...line.options }));
+  }
+
+  async #guestCommand(
+    command: readonly string[],
+    options: GuestOptions,
+  ): Promise<{ command: string[]; options: RunOptions }> {
+    const user = options.user ?? this.#options.user ?? false;
+    let program = options.program ?? programUnderTest();
+    const env: Record<string, string> = { ...options.env };
+    if (user) {
+      this.#openTun();
+      const copy = await userCopy();
+      if (!options.program) program = programUnderTest(copy.deno, copy.project);
+      env["DENO_DIR"] = copy.denoDir;
+      env["HOME"] = copy.denoDir;
+    }
+    const id = `${USER_ID}`;
+    const become = user ? ["setpriv", "--reuid", id, "--regid", id, "--clear-groups", "--"] : [];
+    const own = [...(options.unconfigured ? [] : ["--config-net"]), ...(options.options ?? [])];
+    const cmd = command.length > 0 ? ["--", ...command] : [];
+    return {
+      command: this.#within(this.host, [...become, ...program, ...own, ...cmd]),
+      options: { env, mark: this.guestMark, ...(user ? { cwd: "/" } : {}) },
+    };
+  }
+
+  /** Lets everybody open the tun device until the testbed goes. */
+  #openTun(): void {
+    if (this.#tunMode !== null) return;
+    const mode = (Deno.statSync(TUN_DEVICE).mode ?? 0) & MODE_BITS;
+    this.#tunMode = mode;
+    if (mode !== TUN_MODE_ALL) Deno.chmodSync(TUN_DEVICE, TUN_MODE_ALL);
+  }
+
+  /** Processes of programs under test: those in the host's network namespace. */
+  engineProcesses(): FoundProcess[] {
+    const host = this.#namespaceInode();
+    return markedProcesses(this.guestMark).filter(({ pid }) => networkOf(pid) === host);
+  }
+
+  /** Processes in a guest: neither in the host's nor in our own network namespace. */
+  guestProcesses(): FoundProcess[] {
+    const others = [this.#namespaceInode(), networkOf(Deno.pid)];
+    return markedProcesses(this.guestMark).filter(({ pid }) => {
+      const network = networkOf(pid);
+      return network !== null && !others.includes(network);
+    });
+  }
+
+  #namespaceInode(): string {
+    const inode = Deno.statSync(`/run/netns/${this.host}`).ino;
+    return `net:[${inode}]`;
+  }
+
+  /** Starts a guest that only waits, and gives the means to run commands in its network. */
+  async idleGuest(options: GuestOptions = {}): Promise<IdleGuest> {
+    const marker = "guest is ready";
+    const background = await this.startGuest(
+      ["/bin/sh", "-c", `echo ${marker}; exec sleep 3600`],
+      options,
+    );
+    await background.waitFor(marker);
+    await until(() => this.guestProcesses().some(({ command }) => command === "sleep 3600"));
+    const found = this.guestProcesses().find(({ command }) => command === "sleep 3600");
+    if (!found) throw new Error(`No guest process found: ${background.stderr}`);
+    return new IdleGuest(this, background, found.pid);
+  }
+
+  /** Ends all programs under test and everything in their guests. */
+  killGuests(): void {
+    for (const { pid } of markedProcesses(this.guestMark)) killHard(pid);
+  }
+
+  /** Starts a server in the host namespace; see {@linkcode serveRemote}. */
+  serveHost(command: readonly string[], ready: ServerReady): Promise<Background> {
+    return this.#serve(this.host, command, ready);
+  }
+
+  /** Starts a server in the remote namespace and waits until it listens or has said so. */
+  serveRemote(command: readonly string[], ready: ServerReady): Promise<Background> {
+    return this.#serve(this.remote, command, ready);
+  }
+
+  /** Starts a server in the far namespace. */
+  serveFar(command: readonly string[], ready: ServerReady): Promise<Background> {
+    return this.#serve(this.far, command, ready);
+  }
+
+  async #serve(
+    namespace: string,
+    command: readonly string[],
+    ready: ServerReady,
+  ): Promise<Background> {
+    const server = new Background(this.#within(namespace, command), { mark: this.#mark });
+    this.#keep(server);
+    if (ready.text !== undefined) await server.waitFor(ready.text);
+    const { tcp, udp } = ready;
+    const listens = () =>
+      (tcp === undefined || hasPort(server.pid, "tcp", tcp)) &&
+      (udp === undefined || hasPort(server.pid, "udp", udp));
+    if (!await until(() => server.code !== null || listens()) || server.code !== null) {
+      throw new Error(`${command.join(" ")} does not listen: ${server.stdout}${server.stderr}`);
+    }
+    return server;
+  }
+
+  #keep(background: Background): Background {
+    this.#servers.push(background);
+    return background;
+  }
+
+  /** Ends everything that was started and removes everything that was made. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.killGuests();
+    for (const server of this.#servers) await server.stop();
+    for (const mark of [this.guestMark, this.#mark]) {
+      for (const { pid } of markedProcesses(mark)) killHard(pid);
+    }
+    for (const namespace of this.#made) await run(["ip", "netns", "del", namespace]);
+    if (this.#tunMode !== null && this.#tunMode !== TUN_MODE_ALL) {
+      Deno.chmodSync(TUN_DEVICE, this.#tunMode);
+    }
+    await Deno.remove(`/etc/netns/${this.host}`, { recursive: true }).catch(() => {});
+    await Deno.remove("/etc/netns").catch(() => {}); // only goes when it is empty
+  }
+}
+
+/** When a server counts as ready: all that is given must hold. */
+export interface ServerReady {
+  /** It listens on this TCP port. */
+  tcp?: number;
+  /** It is bound to this UDP port. */
+  udp?: number;
+  /** It has printed this. */
+  text?: string;
+}
+
+/** A guest that waits while commands are run in its network namespace by `nsenter`. */
+export class IdleGuest {
+  constructor(
+    readonly bed: Testbed,
+    readonly background: Background,
+    /** A process in the guest, as seen from outside. */
+    readonly pid: number,
+  ) {}
+
+  /** Runs a command in the guest's network namespace, as root of the whole machine. */
+  run(command: readonly string[], options: RunOptions = {}): Promise<Result> {
+    return run(this.enter(command), { mark: this.bed.guestMark, ...options });
+  }
+
+  /** Starts a command in the guest's network namespace. */
+  start(command: readonly string[], options: RunOptions = {}): Background {
+    return new Background(this.enter(command), { mark: this.bed.guestMark, ...options });
+  }
+
+  /** The command line that runs `command` in the guest's network namespace. */
+  enter(command: readonly string[]): string[] {
+    return ["nsenter", "-t", `${this.pid}`, "-n", "--", ...command];
+  }
+
+  /** Ends the guest and its program under test. */
+  async stop(): Promise<void> {
+    await this.background.stop("SIGTERM");
+    this.bed.killGuests();
+  }
+}
+
+function networkOf(pid: number): string | null {
+  try {
+    return Deno.readLinkSync(`/proc/${pid}/ns/net`);
+  } catch {
+    return null;
+  }
+}
+
+/** State of a listening socket in /proc/net/tcp: TCP_LISTEN of include/net/tcp_states.h. */
+const LISTEN_STATE = "0A";
+
+/** Whether a port is bound (UDP) or listening (TCP) in the network namespace of a process. */
+export function hasPort(pid: number, protocol: "tcp" | "udp", port: number): boolean {
+  if (networkOf(pid) === networkOf(Deno.pid)) return false; // not yet in its namespace
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  for (const file of [protocol, `${protocol}6`]) {
+    let text: string;
+    try {
+      text = Deno.readTextFileSync(`/proc/${pid}/net/${file}`);
+    } catch {
+      continue;
+    }
+    for (const line of text.split("\n").slice(1)) {
+      const [, local, , state] = line.trim().split(/\s+/);
+      if (local?.endsWith(suffix) && (protocol === "udp" || state === LISTEN_STATE)) return true;
+    }
+  }
+  return false;
+}
+
+export { MARK };
