@@ -10,20 +10,20 @@
  * and the loop sleeps until something happens.
  *
  * A packet from the guest goes: {@linkcode Loop.run} → `#readLink` → `#frame` → `#ip` → `fromTap` of
- * `tcp/tcp.ts`, `udp/udp.ts` or `icmp/ping.ts`, or a service in `services/`.
+ * `tcp/mod.ts`, `udp/mod.ts` or `icmp/mod.ts`, or a service in `services/`.
  *
  * @module
  */
 import { type Context, EventType, type Family } from "./context.ts";
-import { pingEvent, pingFromTap, pingInit } from "./icmp/ping.ts";
+import { pingEvent, pingFromTap, pingInit } from "./icmp/mod.ts";
 import { RX_SLOTS } from "./link/link.ts";
 import { handleArp } from "./services/arp.ts";
 import { handleDhcp } from "./services/dhcp.ts";
 import { handleDhcpv6 } from "./services/dhcpv6.ts";
 import { handleNdp } from "./services/ndp.ts";
 import { monotonicMs } from "./sys/clock.ts";
-import { Tcp } from "./tcp/tcp.ts";
-import { udpEvent, udpFlush, udpFromTap, udpInit, udpListenEvent } from "./udp/udp.ts";
+import { Tcp } from "./tcp/mod.ts";
+import { udpEvent, udpFlush, udpFromTap, udpInit, udpListenEvent } from "./udp/mod.ts";
 import {
   copyAddress,
   isBroadcast,

@@ -55,4 +55,13 @@ export class TypeRegistry {
     this.deferred[type] = handlers.deferred ?? null;
     this.timers[type] = handlers.timer ?? null;
   }
+
+  /** Does the work of flow `index` in a scan. Returns whether the flow is closed. */
+  work(type: number, index: number, timersDue: boolean, nowMs: number): boolean {
+    const deferred = this.deferred[type];
+    if (deferred !== null && deferred(index)) return true;
+    if (!timersDue) return false;
+    const timer = this.timers[type];
+    return timer !== null && timer(index, nowMs);
+  }
 }

@@ -30,11 +30,18 @@ import { SideIndex } from "./hash.ts";
 import { clearFlow, flowTableBytes, type FlowViews, flowViews } from "./layout.ts";
 import { type FlowHandlers, TypeRegistry } from "./registry.ts";
 import { copySide, FlowSide, INI, SIDE_WORDS, TGT } from "./side.ts";
-import { FLOW_STATE_NAMES, FlowError, FlowState, FlowType } from "./types.ts";
+import {
+  FLOW_STATE_NAMES,
+  FlowError,
+  FlowState,
+  type FlowTableOptions,
+  FlowType,
+} from "./types.ts";
 import { verifyFlowTable } from "./verify.ts";
 
 export { DATA_WORDS } from "./layout.ts";
 export type { FlowHandlers } from "./registry.ts";
+export type { FlowTableOptions } from "./types.ts";
 
 /** Capacity unless another is asked for. */
 export const DEFAULT_CAPACITY = 131071;
@@ -43,18 +50,6 @@ export const FLOW_TIMER_INTERVAL = 1000;
 
 const NOBODY = -1; // no entry is nascent
 const SCANNING = -2; // stands in for the nascent entry during a scan, so that nothing is allocated
-
-/** What a table is made from. */
-export interface FlowTableOptions {
-  /** Number of entries: 1–{@linkcode MAX_CAPACITY}. */
-  capacity?: number;
-  /** Zero-filled memory of at least {@linkcode FlowTable.byteLength} bytes; may be shared. */
-  buffer?: ArrayBufferLike;
-  /** Told of each change of state, such as "NEW -> TYPED"; see {@linkcode FlowTable.logLine}. */
-  log?: (index: number, message: string) => void;
-  /** Key of the index (four words) instead of a random one: for tests. */
-  hashKey?: Int32Array<ArrayBuffer>;
-}
 
 /**
  * The table.
@@ -331,7 +326,9 @@ export class FlowTable {
         if (states[i] === FlowState.FREE) {
           if (free.lengthOf(i) < 1) throw this.#error(i, "scan: is free but no head of a cluster");
           i += free.passCluster(i) - 1;
-        } else if (this.#work(i, timersDue, nowMs)) {
+        } else if (states[i] !== FlowState.ACTIVE) {
+          throw this.#error(i, "scan: is incomplete");
+        } else if (this.#registry.work(this.#types[i], i, timersDue, nowMs)) {
           this.#release(i);
           this.#activeCount--;
           free.passFreed(i);
@@ -345,16 +342,6 @@ export class FlowTable {
     }
   }
 
-  /** Runs an active flow's handlers; returns whether it is closed. */
-  #work(i: number, timersDue: boolean, nowMs: number): boolean {
-    if (this.#states[i] !== FlowState.ACTIVE) throw this.#error(i, "scan: is incomplete");
-    const type = this.#types[i], deferred = this.#registry.deferred[type];
-    if (deferred !== null && deferred(i)) return true;
-    if (!timersDue) return false;
-    const timer = this.#registry.timers[type];
-    return timer !== null && timer(i, nowMs);
-  }
-
   /** `Flow N (TYPE): message`, or the state in place of the type before TYPED. Allocates. */
   logLine(i: number, message: string): string {
     const state = this.#states[i];
@@ -366,12 +353,7 @@ export class FlowTable {
 
   /** Checks every invariant of the whole table, for tests. Throws FlowError for the first broken. */
   verify(): void {
-    verifyFlowTable(this.#views, {
-      firstFree: this.#free.first,
-      nascent: this.#nascent,
-      activeCount: this.#activeCount,
-      hashCount: this.#index.count,
-    });
+    verifyFlowTable(this.#views, this, this.#nascent);
   }
 
   #setState(i: number, state: number): void {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * States, types and errors of flows: the words the flow table and its users share.
+ * States, types, options and errors: the words the flow table and its users share.
  *
  * @module
  */
@@ -67,6 +67,18 @@ export const FLOW_PROTO: readonly number[] = [
   IPPROTO_ICMPV6,
   IPPROTO_UDP,
 ];
+
+/** What a table is made from. */
+export interface FlowTableOptions {
+  /** Number of entries: 1–{@linkcode MAX_CAPACITY}. */
+  capacity?: number;
+  /** Zero-filled memory of at least {@linkcode FlowTable.byteLength} bytes; may be shared. */
+  buffer?: ArrayBufferLike;
+  /** Told of each change of state, such as "NEW -> TYPED"; see {@linkcode FlowTable.logLine}. */
+  log?: (index: number, message: string) => void;
+  /** Key of the index (four words) instead of a random one: for tests. */
+  hashKey?: Int32Array<ArrayBuffer>;
+}
 
 /** A step that the table's rules forbid, or a broken invariant: always a bug of the caller. */
 export class FlowError extends Error {

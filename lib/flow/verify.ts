@@ -8,20 +8,22 @@
 import type { FlowViews } from "./layout.ts";
 import { FLOW_STATE_NAMES, FlowError, FlowState, FlowType } from "./types.ts";
 
-/** What a table keeps outside of its buffer. */
+/** What a table tells of itself beside its buffer. */
 export interface FlowCounts {
   /** Head of the first free cluster, or the capacity. */
   readonly firstFree: number;
-  /** Index of the nascent entry, or negative. */
-  readonly nascent: number;
   /** Entries in state ACTIVE. */
   readonly activeCount: number;
   /** Sides in the index. */
   readonly hashCount: number;
 }
 
-/** Throws FlowError for the first invariant that does not hold. Takes time linear in the capacity. */
-export function verifyFlowTable(views: FlowViews, counts: FlowCounts): void {
+/**
+ * Throws FlowError for the first invariant that does not hold. Takes time linear in the capacity.
+ *
+ * @param nascent index of the nascent entry, or negative
+ */
+export function verifyFlowTable(views: FlowViews, counts: FlowCounts, nascent: number): void {
   const { states, types, free, hashed } = views, capacity = states.length;
   let expectedHead = counts.firstFree, clusterEnd = 0, active = 0, indexed = 0;
   const check = (i: number, holds: boolean, message: string) => {
@@ -41,7 +43,7 @@ export function verifyFlowTable(views: FlowViews, counts: FlowCounts): void {
     }
     check(i, i >= clusterEnd || states[i] === FlowState.FREE, "lies in a free cluster");
     if (states[i] === FlowState.ACTIVE) active++;
-    else check(i, states[i] === FlowState.FREE || i === counts.nascent, "is forgotten");
+    else check(i, states[i] === FlowState.FREE || i === nascent, "is forgotten");
     check(i, states[i] >= FlowState.TYPED === (types[i] !== FlowType.NONE), `type is ${types[i]}`);
     check(i, hashed[i] === 0 || types[i] !== FlowType.NONE, "is in the index");
   }
@@ -51,6 +53,5 @@ export function verifyFlowTable(views: FlowViews, counts: FlowCounts): void {
   checkTable(expectedHead === capacity, `chain of free clusters ends with ${expectedHead}`);
   checkTable(active === counts.activeCount, `${active} active, counted ${counts.activeCount}`);
   checkTable(indexed === counts.hashCount, `${indexed} in the index, counted ${counts.hashCount}`);
-  const { nascent } = counts;
   checkTable(nascent < 0 || nascent < counts.firstFree, "a free entry lies before the nascent one");
 }

@@ -54,12 +54,21 @@ export class CommandError extends Error {
   /** 127 when there is no such command, else 126. */
   readonly exitCode: number;
 
-  constructor(command: string, reason: number) {
-    const missing = reason === E.ENOENT;
-    const error = new SysError("execve", command, reason, missing ? "command not found" : "");
-    super(error.message);
-    this.exitCode = missing ? COMMAND_NOT_FOUND : COMMAND_NOT_EXECUTABLE;
+  /**
+   * @param command as the user wrote it, or its path
+   * @param reason positive errno
+   * @param hint what the user can do about it
+   */
+  constructor(command: string, reason: number, hint: string) {
+    super(new SysError("execve", command, reason, hint).message);
+    this.exitCode = reason === E.ENOENT ? COMMAND_NOT_FOUND : COMMAND_NOT_EXECUTABLE;
   }
+}
+
+/** What is wrong with a command the kernel refuses. */
+function executeHint(reason: number): string {
+  if (reason === E.ENOENT) return "there is no such file, or its interpreter is missing";
+  return reason === E.EACCES ? "not an executable file, or not permitted" : "";
 }
 
 /** What to run. */
@@ -99,14 +108,15 @@ export interface Guest {
  */
 export function findCommand(name: string): string {
   if (name.includes("/")) return name;
-  let reason: number = E.ENOENT;
+  let found = "";
   for (const directory of (Deno.env.get("PATH") ?? DEFAULT_PATH).split(":")) {
     const path = `${directory || "."}/${name}`;
-    const bytes = new TextEncoder().encode(`${path}\0`);
-    if (name !== "" && isFile(path) && libc.access(bytes, X_OK) === 0) return path;
-    if (name !== "" && isFile(path)) reason = E.EACCES;
+    if (name === "" || !isFile(path)) continue;
+    if (libc.access(new TextEncoder().encode(`${path}\0`), X_OK) === 0) return path;
+    found ||= path;
   }
-  throw new CommandError(name, reason);
+  if (found) throw new CommandError(found, E.EACCES, executeHint(E.EACCES));
+  throw new CommandError(name, E.ENOENT, "command not found");
 }
 
 function isFile(path: string): boolean {
@@ -117,8 +127,13 @@ function isFile(path: string): boolean {
   }
 }
 
-/** Path and argument vector of the command. */
-function resolve(command: readonly string[]): { path: string; argv: readonly string[] } {
+/** What to execute. */
+interface Command {
+  readonly path: string;
+  readonly argv: readonly string[];
+}
+
+function resolve(command: readonly string[]): Command {
   if (command.length > 0) return { path: findCommand(command[0]), argv: command };
   const shell = Deno.env.get("SHELL") || SHELL;
   return { path: shell, argv: [`-${shell}`] }; // login(1): a leading dash makes a login shell
@@ -150,18 +165,28 @@ function addMounts(script: Script): void {
   script.call("mount", [0, "/", 0, MS.REC | MS.SLAVE, 0], { what: "/ as slave" });
   const cgroup = "/sys/fs/cgroup";
   const clone = OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE;
-  const tree = script.call("open_tree", [AT_FDCWD, cgroup, clone], soft);
+  const tree = script.call("open_tree", [AT_FDCWD, cgroup, clone], {
+    what: cgroup,
+    tolerate: E.ENOENT,
+    ...soft,
+  });
   script.call("mount", ["proc", "/proc", "proc", PSEUDO_FS, 0], { what: "/proc", ...soft });
   script.call("mount", ["sysfs", "/sys", "sysfs", PSEUDO_FS, 0], { what: "/sys", ...soft });
-  script.call("move_mount", [tree, "", AT_FDCWD, cgroup, MOVE_MOUNT_F_EMPTY_PATH], soft);
+  script.call("move_mount", [tree, "", AT_FDCWD, cgroup, MOVE_MOUNT_F_EMPTY_PATH], {
+    what: cgroup,
+    ...soft,
+  });
 }
 
 /** Undoes what the runtime changed, and executes the command. @returns the two attempts */
 function addExecute(script: Script, path: string, argv: readonly string[]): Step[] {
   const defaultAction = script.address(script.reserve(KERNEL_SIGACTION_SIZE));
   script.call("rt_sigaction", [SIGPIPE, defaultAction, 0, SIGSET_SIZE]);
-  const others = [FIRST_OTHER_FD, LAST_FD, CLOSE_RANGE_CLOEXEC];
-  script.call("close_range", others, { required: false }); // Linux 5.11; ours are close-on-exec anyway
+  // Linux 5.11; our own descriptors are close-on-exec anyway
+  script.call("close_range", [FIRST_OTHER_FD, LAST_FD, CLOSE_RANGE_CLOEXEC], {
+    what: "descriptors",
+    required: false,
+  });
   script.restoreSignals();
   const program = script.string(path), environment = addEnvironment(script);
   const words = argv.map((word) => script.string(word));
@@ -190,6 +215,7 @@ class Process implements Guest {
   readonly #command: string;
   #gate: number;
   #exitCode: number | null = null;
+  #closed = false;
 
   constructor(pid: number, gate: number, script: Script, attempts: readonly Step[], path: string) {
     this.pid = pid;
@@ -210,7 +236,7 @@ class Process implements Guest {
     const error = second ?? (first?.errno === E.ENOEXEC ? null : first);
     if (!error) return;
     this.close();
-    throw new CommandError(this.#command, error.errno);
+    throw new CommandError(this.#command, error.errno, executeHint(error.errno));
   }
 
   #closeGate(): void {
@@ -229,6 +255,8 @@ class Process implements Guest {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.kill();
     this.#exitCode ??= waitExit(this.pid);
     this.#closeGate();
@@ -236,53 +264,72 @@ class Process implements Guest {
   }
 }
 
-/**
- * Makes the guest's namespaces with a process that waits for {@linkcode Guest.release} to execute the
- * command. To be called in the main thread: the guest ends when the calling thread does.
- *
- * @throws CommandError when the command is not found in PATH
- * @throws SysError when a namespace is refused; nothing is left behind
- */
-export function spawnGuest(options: SpawnOptions = {}): Guest {
-  const { path, argv } = resolve(options.command ?? []);
-  const pair = new Int32Array(2);
-  check(libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "socketpair");
-  const [ours, theirs] = pair;
-  const script = new Script();
+/** The script of the guest's process. @returns the attempts to execute the command */
+function addSteps(
+  script: Script,
+  [ours, theirs]: Int32Array,
+  { path, argv }: Command,
+  hostname: string | undefined,
+): Step[] {
   script.clone(NAMESPACES, { what: "namespaces", hint: userNamespaceHint });
   script.call("close", [ours]);
   script.call("prctl", [PR_SET_PDEATHSIG, SIGKILL], { what: "PR_SET_PDEATHSIG" });
   addIdentity(script);
   script.writeFile("/proc/sys/net/ipv4/ping_group_range", "0 0", { required: false });
-  if (options.hostname !== undefined) {
-    const name = new TextEncoder().encode(options.hostname).subarray(0, MAX_HOSTNAME);
-    script.call("sethostname", [script.data(name), name.length]);
+  if (hostname !== undefined) {
+    const name = new TextEncoder().encode(hostname).subarray(0, MAX_HOSTNAME);
+    script.call("sethostname", [script.data(name), name.length], { what: hostname });
   }
   addMounts(script);
   const byte = script.address(script.reserve(1));
-  script.call("write", [theirs, byte, 1]);
-  script.call("read", [theirs, byte, 1], { exitOnZero: true });
+  script.call("write", [theirs, byte, 1], { what: "readiness" });
+  script.call("read", [theirs, byte, 1], { what: "release", exitOnZero: true });
   const attempts = addExecute(script, path, argv);
   script.exit(COMMAND_NOT_EXECUTABLE);
-  return start(script, ours, theirs, (pid) => new Process(pid, ours, script, attempts, path));
+  return attempts;
 }
 
-/** Runs the script and waits until its process is ready. Cleans up otherwise. */
-function start(script: Script, ours: number, theirs: number, made: (pid: number) => Guest): Guest {
+/**
+ * Makes the guest's namespaces with a process that waits for {@linkcode Guest.release} to execute the
+ * command. Blocks for some milliseconds.
+ *
+ * To be called in the main thread: the guest ends when the calling thread does.
+ *
+ * @throws CommandError when the command is not found in PATH
+ * @throws SysError when a namespace is refused; nothing is left behind
+ * @example
+ * ```ts
+ * import { spawnGuest } from "./spawn.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const guest = spawnGuest({ command: ["sh", "-c", "exit 7"] });
+ * // here the namespace gets its network: openGuestNetwork(openNamespace(guest.pid), …)
+ * guest.release();
+ * while (guest.status() === null); // a program waits for `guest.pidfd` instead
+ * assertEquals(guest.status(), 7);
+ * guest.close();
+ * ```
+ */
+export function spawnGuest(options: SpawnOptions = {}): Guest {
+  const command = resolve(options.command ?? []);
+  const pair = new Int32Array(2);
+  check(libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "socketpair");
+  const script = new Script();
   let pid = 0;
   try {
+    const attempts = addSteps(script, pair, command, options.hostname);
     pid = script.run();
+    libc.close(pair[1]);
+    pair[1] = -1;
+    if (receiveByte(pair[0])) return new Process(pid, pair[0], script, attempts, command.path);
+    throw script.failure() ?? new Error("The guest's process ended before it was ready");
   } catch (error) {
-    libc.close(ours);
+    if (pid > 0) {
+      libc.kill(pid, SIGKILL);
+      waitExit(pid);
+    }
+    for (const fd of pair) if (fd >= 0) libc.close(fd);
     script.dispose();
     throw error;
-  } finally {
-    libc.close(theirs);
   }
-  if (receiveByte(ours)) return made(pid);
-  const code = waitExit(pid);
-  const error = script.failure() ?? new Error(`The guest's process ended with status ${code}`);
-  libc.close(ours);
-  script.dispose();
-  throw error;
 }

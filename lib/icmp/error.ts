@@ -37,7 +37,9 @@ import {
   ICMP_HEADER_SIZE,
   ICMP_HOST_UNREACHABLE,
   ICMP_NET_UNREACHABLE,
+  ICMP_PARAMETER_PROBLEM,
   ICMP_PORT_UNREACHABLE,
+  ICMP_TIME_EXCEEDED,
   ICMP_UNREACHABLE,
   writeIcmpError,
 } from "../wire/icmp.ts";
@@ -47,7 +49,9 @@ import {
   ICMPV6_ADMIN_PROHIBITED,
   ICMPV6_NO_ROUTE,
   ICMPV6_PACKET_TOO_BIG,
+  ICMPV6_PARAMETER_PROBLEM,
   ICMPV6_PORT_UNREACHABLE,
+  ICMPV6_TIME_EXCEEDED,
   ICMPV6_UNREACHABLE,
 } from "../wire/icmpv6.ts";
 import { IPPROTO_ICMP, IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
@@ -265,4 +269,23 @@ export function nameForGuest(
     sameAddress(words, 0, sides, tap + SIDE_EADDR) ||
     (family !== null && sameAddress(words, 0, family.addr, 0));
   if (own && family) copyAddress(words, 0, family.ourAddr, 0);
+}
+
+/** Whether the guest is told of errors of this kind. */
+export function isRelayed(v4: boolean, type: number): boolean {
+  return v4
+    ? type === ICMP_UNREACHABLE || type === ICMP_TIME_EXCEEDED || type === ICMP_PARAMETER_PROBLEM
+    : type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER_PROBLEM;
+}
+
+/**
+ * Second word of an error to the guest.
+ *
+ * @param info MTU or pointer as `ee_info` has it: a plain number
+ */
+export function secondWord(v4: boolean, type: number, code: number, info: number): number {
+  if (v4) {
+    return type === ICMP_UNREACHABLE && code === ICMP_FRAGMENTATION_NEEDED ? info & 0xffff : 0;
+  }
+  return type === ICMPV6_PACKET_TOO_BIG || type > ICMPV6_TIME_EXCEEDED ? info : 0;
 }

@@ -52,7 +52,8 @@ function isOurs(family: Family): boolean {
   if (isBroadcast(target) || isLoopback(target)) return false;
   if (sameAddress(target, 0, family.addr, 0) || sameAddress(target, 0, sender, 0)) return false;
   if (isTaken(family)) return true;
-  return !isUnspecified(sender) && !sameAddress(target, 0, family.addrSeen, 0);
+  return !isUnspecified(sender) && !sameAddress(target, 0, family.addrSeen, 0) &&
+    !sameAddress(target, 0, family.linkLocalSeen, 0);
 }
 
 /**

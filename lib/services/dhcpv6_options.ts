@@ -158,7 +158,7 @@ export function putAssociations(
   end: number,
 ): void {
   const type = dhcpv6Type(view, msg);
-  const extends_ = type === DHCPV6_RENEW || type === DHCPV6_REBIND;
+  const extending = type === DHCPV6_RENEW || type === DHCPV6_REBIND;
   let first = true;
   let data = dhcpv6Option(view, msg + DHCPV6_OPTIONS, end, DHCPV6_OPT_IA_NA);
   while (data >= 0) {
@@ -167,7 +167,7 @@ export function putAssociations(
     } else if (!first) {
       putRefusal(writer, view, data, DHCPV6_STATUS_NO_ADDRS_AVAIL, NO_MORE);
     } else {
-      if (extends_) putAddresses(family, writer, view, data);
+      if (extending) putAddresses(family, writer, view, data);
       else putAddress(family, writer, view, data);
       first = false;
     }

@@ -28,14 +28,6 @@ export const PMTUDISC_DO = 2;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
 
-/** `struct in_pktinfo` (ip(7)): interface, local address, destination as in the header. */
-export const PKTINFO4_SIZE = 12;
-export const PKTINFO4_LOCAL = 4;
-export const PKTINFO4_DEST = 8;
-/** `struct in6_pktinfo` (ipv6(7)): address, interface. */
-export const PKTINFO6_SIZE = 20;
-export const PKTINFO6_IFINDEX = 16;
-
 /** `ee_origin` (linux/errqueue.h). */
 export const ORIGIN_ICMP = 2;
 export const ORIGIN_ICMP6 = 3;

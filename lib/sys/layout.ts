@@ -257,6 +257,11 @@ export const rtnexthop = layout("struct rtnexthop", ["sys/socket.h", "linux/rtne
   rtnh_ifindex: [4, 4],
 });
 
+/** Gateway of another family, in front of its address (RTA_VIA, rtnetlink(7)). */
+export const rtvia = layout("struct rtvia", ["sys/socket.h", "linux/rtnetlink.h"], 2, {
+  rtvia_family: [0, 2],
+});
+
 /** Neighbour message (rtnetlink(7)). */
 export const ndmsg = layout(
   "struct ndmsg",

@@ -52,3 +52,14 @@ export function pollExit(pid: number): number | null {
   const reaped = check(libc.waitpid(pid, statusCell, WNOHANG), "waitpid", String(pid));
   return reaped === 0 ? null : exitCode(statusCell[0]);
 }
+
+/** Whether a process has a handler for a signal (`SigCgt` of proc_pid_status(5)). */
+export function catches(pid: number, signal: number): boolean {
+  try {
+    const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+    const mask = BigInt(`0x${/^SigCgt:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+    return (mask >> BigInt(signal - 1) & 1n) === 1n;
+  } catch {
+    return false; // it is gone
+  }
+}

@@ -47,7 +47,6 @@ const NOT_REACHED = -0x80000000;
 const SIGCHLD = 17; // asm-generic/signal.h
 const SIG_SETMASK = 2; // asm-generic/signal.h
 const SIGSET_SIZE = 8; // bytes of the kernel's sigset_t
-const CLONE_CHILD_FLAG = SIGCHLD; // what the parent gets when the child ends
 
 /** Status of a child whose script failed; the table tells more. */
 export const SCRIPT_FAILED = 125;
@@ -71,11 +70,13 @@ export class Step {
    * @param index position in the table
    * @param name system call
    * @param options as given to {@linkcode Script.call}
+   * @param from step whose result is the first argument, or null
    */
   constructor(
     readonly index: number,
     readonly name: SyscallName,
     readonly options: StepOptions,
+    readonly from: Step | null,
   ) {}
 }
 
@@ -196,7 +197,7 @@ export class Script {
     const control = (options.required === false ? 0 : EXIT_NEGATIVE) |
       (options.exitOnZero ? EXIT_ZERO : 0) | SCRIPT_FAILED << STATUS_SHIFT |
       (options.tolerate ?? 0) << TOLERATE_SHIFT;
-    return this.#add(name, args, options, control);
+    return this.#add(name, args, options, this.#clones ? control : 0); // never end ourselves
   }
 
   #add(name: SyscallName, args: readonly Argument[], options: StepOptions, control: number): Step {
@@ -215,13 +216,14 @@ export class Script {
       }
     }
     arena.set64(entry + RESULT, NOT_REACHED);
-    const step = new Step(this.#steps.length, name, options);
+    const from = args[0] instanceof Step ? args[0] : null;
+    const step = new Step(this.#steps.length, name, options, from);
     this.#steps.push(step);
     return step;
   }
 
   /**
-   * From here on the calls are made by a new process, which gets SIGCHLD's kind of parent.
+   * From here on the calls are made by a new process, a child that waitpid(2) sees.
    *
    * @param flags of {@linkcode CLONE}; with VM|VFORK the child has ended when {@linkcode run} returns
    */
@@ -229,7 +231,7 @@ export class Script {
     const all = this.data(new Uint8Array(SIGSET_SIZE).fill(0xff));
     this.call("rt_sigprocmask", [SIG_SETMASK, all, this.address(this.#mask), SIGSET_SIZE]);
     this.#clones = true;
-    return this.#add("clone", [flags | CLONE_CHILD_FLAG], options, RETURN_NONZERO);
+    return this.#add("clone", [flags | SIGCHLD], options, RETURN_NONZERO);
   }
 
   /** Gives the child the signal mask that was in force before the script. */
@@ -291,16 +293,19 @@ export class Script {
     return result < 0 && result !== NOT_REACHED ? this.#error(step, -result) : null;
   }
 
-  /** The errors of all required or all other steps; tolerated ones are none. */
+  /** The errors of all required or all other steps, without tolerated ones and mere consequences. */
   errors(required: boolean): SysError[] {
-    const steps = this.#steps.filter((step) => (step.options.required ?? true) === required);
-    const errors = steps.map((step) => this.errorOf(step));
-    return errors.filter((error, i) =>
-      error && error.errno !== steps[i].options.tolerate
-    ) as SysError[];
+    const errors: SysError[] = [];
+    for (const step of this.#steps) {
+      const { tolerate, required: isRequired = true } = step.options;
+      const error = isRequired === required ? this.errorOf(step) : null;
+      const consequence = step.from !== null && this.errorOf(step.from) !== null;
+      if (error && error.errno !== tolerate && !consequence) errors.push(error);
+    }
+    return errors;
   }
 
-  /** The error of the required step that ended the child, or null. */
+  /** The error of the required step that ended the child (or failed, without one), or null. */
   failure(): SysError | null {
     return this.errors(true)[0] ?? null;
   }

@@ -37,7 +37,8 @@ export function closeFlow(tcp: TcpState, i: number, reset = false): void {
 export function resetFlow(tcp: TcpState, i: number): void {
   const d = base(i);
   if (tcp.data[d + W.EVENTS] & Ev.CLOSED) return;
-  sendSegment(tcp, i, TX_CONTROL, TCP_RST | TCP_ACK, tcp.data[d + W.SEQ_TO_TAP], 0);
+  // never before the guest's window: that would be ignored. Beyond it, the guest asks (RFC 5961 §3.2)
+  sendSegment(tcp, i, TX_CONTROL, TCP_RST | TCP_ACK, tcp.data[d + W.SEQ_MAX], 0);
   closeFlow(tcp, i, true);
 }
 

@@ -152,9 +152,12 @@ export function sendSegment(
   );
 }
 
-/** Acknowledges what was received, and announces the window. */
+/**
+ * Acknowledges what was received, and announces the window. Its sequence number is the highest sent
+ * (SND.NXT): one that we went back to may lie before the guest's window, and the guest would drop it.
+ */
 export function sendAck(tcp: TcpState, i: number): void {
-  sendSegment(tcp, i, TX_CONTROL, TCP_ACK, tcp.data[base(i) + W.SEQ_TO_TAP], 0);
+  sendSegment(tcp, i, TX_CONTROL, TCP_ACK, tcp.data[base(i) + W.SEQ_MAX], 0);
 }
 
 /** Sends SYN, or SYN-ACK, with our MSS and window scale. */

@@ -52,12 +52,13 @@ export function socketEvent(tcp: TcpState, i: number, events: number): void {
   const d = base(i);
   const state = data[d + W.EVENTS];
   if (state & Ev.CLOSED) return;
+  // edges come once: also that of a peer that sends and closes before the handshake is over
+  if (events & (EPOLL.RDHUP | EPOLL.HUP)) data[d + W.DO] |= Do.RDHUP;
   if (state & Ev.TAP_SYN_RCVD && !(state & Ev.TAP_SYN_ACK_SENT)) {
     if (events & (EPOLL.OUT | EPOLL.ERR | EPOLL.HUP)) finishConnect(tcp, i);
     return;
   }
   if (events & EPOLL.ERR && socketError(data[d + W.FD]) !== 0) return resetFlow(tcp, i);
-  if (events & (EPOLL.RDHUP | EPOLL.HUP)) data[d + W.DO] |= Do.RDHUP;
   if (events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) {
     data[d + W.DO] |= Do.READ;
     tcp.queue(i);

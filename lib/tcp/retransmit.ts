@@ -156,7 +156,8 @@ function scales(data: Int32Array, d: number, events: number): boolean {
 
 /** Whether there is data for the guest that its window does not let through. */
 function blocked(data: Int32Array, d: number): boolean {
-  return (data[d + W.DO] & Do.READ) !== 0 && data[d + W.WND_FROM_TAP] === 0;
+  return (data[d + W.DO] & Do.READ) !== 0 && data[d + W.WND_FROM_TAP] === 0 &&
+    (data[d + W.EVENTS] & Ev.TAP_FIN_SENT) === 0;
 }
 
 /**
@@ -166,7 +167,7 @@ function blocked(data: Int32Array, d: number): boolean {
 export function keepAlive(tcp: TcpState, i: number, nowMs: number): void {
   const { data } = tcp;
   const d = base(i);
-  if (!(data[d + W.EVENTS] & Ev.ESTABLISHED)) return;
+  if ((data[d + W.EVENTS] & (Ev.ESTABLISHED | Ev.CLOSED)) !== Ev.ESTABLISHED) return;
   const idle = nowMs - data[d + W.ACTIVE_AT] | 0;
   if (idle < KEEPALIVE_AFTER_MS + data[d + W.PROBES] * KEEPALIVE_INTERVAL_MS) return;
   if (data[d + W.PROBES] >= KEEPALIVE_PROBES) return resetFlow(tcp, i);

@@ -11,10 +11,17 @@
  * @module
  */
 import { Pif, SIDE_EADDR, SIDE_OADDR, SIDE_PIF, SIDE_PORTS } from "../flow/side.ts";
-import { nameForGuest, quoteOffset, quoteRoom, sendQuotedError } from "../icmp/error.ts";
+import {
+  isRelayed,
+  nameForGuest,
+  quoteOffset,
+  quoteRoom,
+  secondWord,
+  sendQuotedError,
+} from "../icmp/error.ts";
 import { IP_RECVERR, IPV6_RECVERR, ORIGIN_ICMP, ORIGIN_ICMP6 } from "../sys/ip_options.ts";
+import { sockExtendedErr } from "../sys/layout.ts";
 import { libc } from "../sys/libc.ts";
-import { EXTENDED_ERROR } from "../sys/messages.ts";
 import {
   IPPROTO_IP,
   IPPROTO_IPV6,
@@ -28,18 +35,6 @@ import {
 } from "../sys/socket.ts";
 import { isV4 } from "../wire/address.ts";
 import { pseudoSum, transportChecksum } from "../wire/checksum.ts";
-import {
-  ICMP_FRAGMENTATION_NEEDED,
-  ICMP_PARAMETER_PROBLEM,
-  ICMP_TIME_EXCEEDED,
-  ICMP_UNREACHABLE,
-} from "../wire/icmp.ts";
-import {
-  ICMPV6_PACKET_TOO_BIG,
-  ICMPV6_PARAMETER_PROBLEM,
-  ICMPV6_TIME_EXCEEDED,
-  ICMPV6_UNREACHABLE,
-} from "../wire/icmpv6.ts";
 import { IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
 import { IPV6_HEADER_SIZE, writeIpv6 } from "../wire/ipv6.ts";
 import { UDP_CHECKSUM, UDP_HEADER_SIZE, writeUdpHeader } from "../wire/udp.ts";
@@ -80,35 +75,27 @@ function flowOfError(state: UdpState, listener: number): number {
   return found < 0 ? -1 : ownedBy(state, found >> 1, listener);
 }
 
-/** Whether the guest is told of errors of this kind. */
-function isRelayed(v4: boolean, type: number): boolean {
-  return v4
-    ? type === ICMP_UNREACHABLE || type === ICMP_TIME_EXCEEDED || type === ICMP_PARAMETER_PROBLEM
-    : type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER_PROBLEM;
-}
-
-/** Second word of the error to the guest, from `ee_info`. */
-function secondWord(v4: boolean, type: number, code: number, info: number): number {
-  if (v4) {
-    return type === ICMP_UNREACHABLE && code === ICMP_FRAGMENTATION_NEEDED ? info & 0xffff : 0;
-  }
-  return type === ICMPV6_PACKET_TOO_BIG || type > ICMPV6_TIME_EXCEEDED ? info : 0;
+/** Offset of the extended error just received, whose form is that of the socket's family; or -1. */
+function findError(state: UdpState): number {
+  const { error } = state;
+  const at = error.findControl(0, IPPROTO_IP, IP_RECVERR, sockExtendedErr.size + SOCKADDR_IN_SIZE);
+  if (at >= 0) return at;
+  const room = sockExtendedErr.size + SOCKADDR_IN6_SIZE;
+  return error.findControl(0, IPPROTO_IPV6, IPV6_RECVERR, room);
 }
 
 /** Sends the error in {@linkcode UdpState.error} to the guest. */
 function relay(state: UdpState, flow: number, bytes: number): void {
-  const { error, arena, ctx, sides, offender } = state;
+  const { arena, ctx, sides, offender } = state;
   const tap = tapSide(state, flow);
   const v4 = isV4(sides, tap + SIDE_EADDR);
-  const room = EXTENDED_ERROR.SIZE + (v4 ? SOCKADDR_IN_SIZE : SOCKADDR_IN6_SIZE);
-  const level = v4 ? IPPROTO_IP : IPPROTO_IPV6;
-  const at = error.findControl(0, level, v4 ? IP_RECVERR : IPV6_RECVERR, room);
-  if (at < 0 || arena.u8[at + EXTENDED_ERROR.ORIGIN] !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) return;
-  const type = arena.u8[at + EXTENDED_ERROR.TYPE], code = arena.u8[at + EXTENDED_ERROR.CODE];
+  const at = findError(state);
+  if (at < 0 || arena.u8[at + sockExtendedErr.at.ee_origin] !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) return;
+  const type = arena.u8[at + sockExtendedErr.at.ee_type], code = arena.u8[at + sockExtendedErr.at.ee_code];
   if (!isRelayed(v4, type)) return;
-  const word = secondWord(v4, type, code, arena.u32[(at + EXTENDED_ERROR.INFO) >> 2]);
+  const word = secondWord(v4, type, code, arena.u32[(at + sockExtendedErr.at.ee_info) >> 2]);
   offender.fill(0);
-  readSockaddr(arena.dv, at + EXTENDED_ERROR.SIZE, offender, 0);
+  readSockaddr(arena.dv, at + sockExtendedErr.size, offender, 0);
   nameForGuest(ctx, offender, sides, tap, hostSide(state, flow));
   const quote = rebuild(state, flow, tap, v4, Math.min(bytes, ERROR_PAYLOAD));
   const version = v4 ? 4 : 6;

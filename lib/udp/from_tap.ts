@@ -38,7 +38,7 @@ import {
   UDP_SEGMENT,
 } from "../sys/ip_options.ts";
 import { errno, libc } from "../sys/libc.ts";
-import { cmsgSpace, writeCmsg } from "../sys/messages.ts";
+import { cmsgSpace, writeCmsg } from "../sys/message_vector.ts";
 import {
   getOption,
   IPPROTO_IP,
@@ -108,6 +108,7 @@ export function udpFromTap(ctx: Context, packet: Packet, gsoSize: number): void 
 export function udpFlush(ctx: Context): void {
   const state = udpState(ctx);
   flush(state);
+  state.batch.flow = -1;
   state.lastFlow = -1;
 }
 

@@ -12,7 +12,7 @@ import {
   PKTINFO4_SIZE,
   PKTINFO6_SIZE,
 } from "../sys/ip_options.ts";
-import type { Messages } from "../sys/messages.ts";
+import type { MessageVector } from "../sys/message_vector.ts";
 import { AF_INET6, IPPROTO_IP, IPPROTO_IPV6, readSockaddr } from "../sys/socket.ts";
 import { isLinkLocal, isV4, loadV4, loadV6 } from "../wire/address.ts";
 import type { UdpState } from "./state.ts";
@@ -27,7 +27,7 @@ const SOCKADDR_IN6_SCOPE = 24; // ipv6(7): struct sockaddr_in6, sin6_scope_id
  */
 export function readAddresses(
   state: UdpState,
-  messages: Messages,
+  messages: MessageVector,
   k: number,
   listener: number,
 ): boolean {
@@ -47,7 +47,7 @@ export function readAddresses(
 }
 
 /** Interface index of a link-local sender of message `k`, else 0. */
-export function peerScope(state: UdpState, messages: Messages, k: number): number {
+export function peerScope(state: UdpState, messages: MessageVector, k: number): number {
   const { arena, hostKey } = state, name = messages.name(k);
   if (arena.dv.getUint16(name, true) !== AF_INET6) return 0;
   if (isV4(hostKey.words, SIDE_EADDR) || !isLinkLocal(hostKey.words, SIDE_EADDR)) return 0;

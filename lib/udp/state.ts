@@ -12,7 +12,7 @@ import { RateLimit } from "../host/rate_limit.ts";
 import { getLogger } from "@std/log";
 import { TX_SLOTS } from "../link/link.ts";
 import { Arena } from "../sys/arena.ts";
-import { cmsgSpace, Messages } from "../sys/messages.ts";
+import { cmsgSpace, MessageVector } from "../sys/message_vector.ts";
 import { SOCKADDR_IN6_SIZE } from "../sys/socket.ts";
 import { Packet } from "../wire/packet.ts";
 import { PKTINFO4_SIZE, PKTINFO6_SIZE } from "../sys/ip_options.ts";
@@ -90,13 +90,13 @@ export class UdpState {
   readonly sides: Int32Array;
   /** Memory of all message headers, addresses and control messages. */
   readonly arena: Arena = new Arena(ARENA_SIZE);
-  readonly tx: Messages;
+  readonly tx: MessageVector;
   /** For a super-datagram with UDP_SEGMENT. */
-  readonly txSuper: Messages;
-  readonly rx: Messages;
+  readonly txSuper: MessageVector;
+  readonly rx: MessageVector;
   /** For listeners: with the sender's and the destination address. */
-  readonly rxNamed: Messages;
-  readonly error: Messages;
+  readonly rxNamed: MessageVector;
+  readonly error: MessageVector;
   /** Offset of what {@linkcode error} receives: {@linkcode ERROR_PAYLOAD} bytes. */
   readonly errorPayload: number;
   /** Offset of the socket address that all messages of a named batch share. */
@@ -133,14 +133,14 @@ export class UdpState {
     this.data = ctx.table.data;
     this.sides = ctx.table.sides;
     const gro = cmsgSpace(4);
-    this.tx = new Messages(arena, TX_MESSAGES);
-    this.txSuper = new Messages(arena, 1);
-    this.rx = new Messages(arena, RX_MESSAGES, { control: gro });
-    this.rxNamed = new Messages(arena, RX_MESSAGES, {
+    this.tx = new MessageVector(arena, TX_MESSAGES);
+    this.txSuper = new MessageVector(arena, 1);
+    this.rx = new MessageVector(arena, RX_MESSAGES, { control: gro });
+    this.rxNamed = new MessageVector(arena, RX_MESSAGES, {
       name: SOCKADDR_IN6_SIZE,
       control: gro + cmsgSpace(PKTINFO4_SIZE) + cmsgSpace(PKTINFO6_SIZE),
     });
-    this.error = new Messages(arena, 1, { name: SOCKADDR_IN6_SIZE, control: ERROR_CONTROL });
+    this.error = new MessageVector(arena, 1, { name: SOCKADDR_IN6_SIZE, control: ERROR_CONTROL });
     this.errorPayload = arena.alloc(ERROR_PAYLOAD);
     this.error.setData(0, arena.address(this.errorPayload), ERROR_PAYLOAD);
     this.txName = arena.alloc(SOCKADDR_IN6_SIZE);

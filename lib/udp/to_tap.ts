@@ -12,7 +12,7 @@
 import { SIDE_EADDR, SIDE_OADDR, SIDE_PORTS } from "../flow/side.ts";
 import { ETH_HEADER_SIZE, GSO, SLOT_FRAME_SIZE } from "../link/link.ts";
 import { UDP_GRO } from "../sys/ip_options.ts";
-import type { Messages } from "../sys/messages.ts";
+import type { MessageVector } from "../sys/message_vector.ts";
 import { IPPROTO_UDP, MSG_TRUNC } from "../sys/socket.ts";
 import { isV4 } from "../wire/address.ts";
 import { pseudoSum } from "../wire/checksum.ts";
@@ -29,7 +29,7 @@ export const HEADERS4 = ETH_HEADER_SIZE + IPV4_HEADER_SIZE + UDP_HEADER_SIZE;
 export const HEADERS6 = ETH_HEADER_SIZE + IPV6_HEADER_SIZE + UDP_HEADER_SIZE;
 
 /** Points receiving messages to where the payload belongs behind `headers` bytes of headers. */
-export function aim(state: UdpState, messages: Messages, headers: number): void {
+export function aim(state: UdpState, messages: MessageVector, headers: number): void {
   const { link } = state.ctx;
   for (let k = 0; k < messages.count; k++) {
     const payload = link.txOffset[k] + headers;
@@ -38,7 +38,7 @@ export function aim(state: UdpState, messages: Messages, headers: number): void 
 }
 
 /** Forwards received message `k`, which lies in slot `k` behind flow `i`'s headers. */
-export function forward(state: UdpState, i: number, messages: Messages, k: number): void {
+export function forward(state: UdpState, i: number, messages: MessageVector, k: number): void {
   const gro = messages.findControl(k, IPPROTO_UDP, UDP_GRO, 4);
   let segment = gro < 0 ? 0 : messages.arena.u32[gro >> 2];
   let bytes = messages.transferred(k);

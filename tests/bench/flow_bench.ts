@@ -11,6 +11,7 @@ import { FlowSide, Pif, SIDE_PORTS, SIDE_WORDS } from "../../lib/flow/side.ts";
 import { DATA_WORDS, DEFAULT_CAPACITY, FlowTable } from "../../lib/flow/table.ts";
 import { FLOW_PROTO, FlowType } from "../../lib/flow/types.ts";
 import { V4_MAPPED } from "../../lib/wire/address.ts";
+import { figure, formatTable, median, ratio } from "./table.ts";
 
 /** One line of the result. */
 export interface FlowBenchRow {
@@ -170,10 +171,6 @@ function runPeer(program: string): number[] {
   return new TextDecoder().decode(stdout).trim().split("\n").map(Number);
 }
 
-function median(values: number[]): number {
-  return values.sort((a, b) => a - b)[values.length >> 1];
-}
-
 /** Measures everything; takes about ten seconds. Needs a C compiler, `cc`. */
 export function benchFlow(): FlowBenchRow[] {
   const directory = Deno.makeTempDirSync();
@@ -195,10 +192,10 @@ export function benchFlow(): FlowBenchRow[] {
   }
 }
 
-if (import.meta.main) {
-  console.log(`${"ns".padEnd(44)}${"ours".padStart(12)}${"C".padStart(12)}${"ratio".padStart(8)}`);
-  for (const { name, ours, c, ratio } of benchFlow()) {
-    const figures = [ours.toFixed(1).padStart(12), c.toFixed(1).padStart(12)];
-    console.log(`${name.padEnd(44)}${figures.join("")}${ratio.toFixed(2).padStart(8)}`);
-  }
+/** The result as lines of text. */
+export function formatFlowBench(rows: readonly FlowBenchRow[]): string {
+  const cells = rows.map(({ name, ours, c }) => [name, figure(ours), figure(c), ratio(ours, c)]);
+  return formatTable(["flow table, ns", "Tubetti", "C -O2", "ratio"], cells);
 }
+
+if (import.meta.main) console.log(formatFlowBench(benchFlow()));

@@ -12,6 +12,7 @@
 import { type Runner, type Serve } from "../helpers/iperf.ts";
 import type { Result } from "../helpers/run.ts";
 import { type IdleGuest, Net, Testbed } from "../helpers/testbed.ts";
+import { cpuOf, memoryOf } from "../helpers/usage.ts";
 
 /** A program to be measured. */
 export interface Program {
@@ -31,37 +32,6 @@ export interface Target extends Runner {
   /** Most memory the serving processes have had at once, in MB; NaN for the kernel. */
   peakMemory(): number;
   close(): Promise<void>;
-}
-
-/** Kernel clock ticks per second in /proc/PID/stat: USER_HZ, the same on all Linux machines. */
-const TICKS_PER_SECOND = 100;
-
-/** Places of utime and stime after the command's name in /proc/PID/stat, proc(5). */
-const UTIME = 11;
-const STIME = 12;
-
-const KB_PER_MB = 1000;
-const BYTES_PER_KIB = 1024;
-
-function cpuOf(pid: number): number {
-  try {
-    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return (Number(fields[UTIME]) + Number(fields[STIME])) / TICKS_PER_SECOND;
-  } catch {
-    return 0;
-  }
-}
-
-/** A figure of /proc/PID/status in MB (10⁶ bytes), such as `VmHWM`. */
-export function memoryOf(pid: number, field: "VmHWM" | "VmRSS" | "RssAnon"): number {
-  try {
-    const status = Deno.readTextFileSync(`/proc/${pid}/status`);
-    const kib = new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(status)?.[1];
-    return Number(kib) * BYTES_PER_KIB / KB_PER_MB / 1000;
-  } catch {
-    return 0;
-  }
 }
 
 function sum(values: readonly number[]): number {

@@ -111,7 +111,7 @@ export class ModelTable {
     if (i < 0) return;
     assertSame(table.stateOf(i), this.states[i], "state", i);
     assertSame(table.typeOf(i), this.types[i], "type", i);
-    if (i !== first) this.#compareCluster(table, i, 0, 0);
+    if (this.states[i] !== FlowState.FREE) this.#compareCluster(table, i, 0, 0);
   }
 
   /** Compares what the table keeps beside its entries. */

@@ -19,7 +19,16 @@
  *
  * @module
  */
-import { Background, killHard, MARK, markedProcesses, must, run, until } from "./run.ts";
+import {
+  Background,
+  killHard,
+  MARK,
+  markedProcesses,
+  must,
+  processState,
+  run,
+  until,
+} from "./run.ts";
 import type { FoundProcess, Result, RunOptions } from "./run.ts";
 import { userCopy } from "./user_copy.ts";
 
@@ -99,6 +108,31 @@ export const CAN_MAKE_NAMESPACES: boolean = Deno.uid() === 0;
 
 let created = 0;
 
+/** Removes, once, what killed test runs have left behind. */
+let swept: Promise<void> | null = null;
+
+async function sweep(): Promise<void> {
+  for (const folder of ["/run/netns", "/etc/netns"]) {
+    for (const name of namesIn(folder)) {
+      const owner = /^tbt-(\d+)-/.exec(name)?.[1];
+      if (owner === undefined || processState(Number(owner)) !== null) continue;
+      for (const mark of [name.slice(0, -2), `${name.slice(0, -2)}-guest`]) {
+        for (const { pid } of markedProcesses(mark)) killHard(pid);
+      }
+      if (folder === "/run/netns") await run(["ip", "netns", "del", name]);
+      else await Deno.remove(`${folder}/${name}`, { recursive: true });
+    }
+  }
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return [...Deno.readDirSync(folder)].map(({ name }) => name);
+  } catch {
+    return [];
+  }
+}
+
 /** A network of namespaces; see the module's description. */
 export class Testbed {
   readonly name: string;
@@ -120,6 +154,7 @@ export class Testbed {
 
   /** Builds the namespaces; removes what it made when that fails. */
   static async create(options: TestbedOptions = {}): Promise<Testbed> {
+    await (swept ??= sweep());
     const bed = new Testbed(options);
     try {
       await bed.#build();

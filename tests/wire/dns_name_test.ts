@@ -5,7 +5,7 @@ import { FRAMES } from "./frames.ts";
 import { decode, layerOf } from "./scapy.ts";
 
 const LIST = ["eng.apple.com", "marketing.apple.com", "apple.com.", "a", "x.a", "com"];
-const LONG = Array.from({ length: 1200 }, (_, i) => `h${i}.d${i % 500}.${"y".repeat(30)}.example`);
+const LONG = Array.from({ length: 3000 }, (_, i) => `h${i}.d${i % 500}.${"y".repeat(30)}.example`);
 
 /** An advertisement's Ethernet, IPv6 and fixed ICMPv6 part, from `frames.ts`. */
 const HEADERS = FRAMES.routerAdvert.subarray(0, 14 + 40 + 16);

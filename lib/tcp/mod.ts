@@ -33,7 +33,12 @@ import { flushBatch, segmentFromTap } from "./from_tap.ts";
 import { Listeners } from "./listen.ts";
 import { keepAlive, tick, TICK_MS } from "./retransmit.ts";
 import { TcpState } from "./state.ts";
-import { base, Ev, W } from "./words.ts";
+import { base, Do, Ev, W } from "./words.ts";
+
+/** Whether a flow has ended and no list names it any more: its entry may be used for another. */
+function mayBeFreed(data: Int32Array, d: number): boolean {
+  return (data[d + W.EVENTS] & Ev.CLOSED) !== 0 && (data[d + W.DO] & (Do.TURN | Do.TIMED)) === 0;
+}
 
 /** TCP of one instance, as the loop sees it. */
 export class Tcp {
@@ -46,7 +51,7 @@ export class Tcp {
     const state = this.#state = new TcpState(ctx);
     this.#listeners = new Listeners(state);
     ctx.table.on(FlowType.TCP, {
-      deferred: (i) => (state.data[base(i) + W.EVENTS] & Ev.CLOSED) !== 0,
+      deferred: (i) => mayBeFreed(state.data, base(i)),
       timer: (i, nowMs) => {
         keepAlive(state, i, nowMs);
         return false;

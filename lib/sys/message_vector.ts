@@ -3,47 +3,28 @@
  * Arrays of messages for sendmmsg(2), recvmmsg(2) and their single forms, prepared once.
  *
  * Theory of operation: headers, I/O vectors, socket addresses and control messages of one
- * {@linkcode Messages} lie in an arena, and every pointer is written when it is made. What changes per
+ * {@linkcode MessageVector} lie in an arena, and every pointer is written when it is made. What changes per
  * call are the data's address and length, which cost two stores each. `views[k]` is the argument for
  * a call that starts at message `k`.
  *
  * @module
  */
 import type { Arena } from "./arena.ts";
+import { cmsghdr, iovec, mmsghdr, msghdr } from "./layout.ts";
 
-/** Offsets in `struct msghdr` (recvmsg(2)), 64-bit. */
-export const MSGHDR = {
-  NAME: 0,
-  NAMELEN: 8,
-  IOV: 16,
-  IOVLEN: 24,
-  CONTROL: 32,
-  CONTROLLEN: 40,
-  FLAGS: 48,
-  SIZE: 56,
-} as const;
-/** `struct mmsghdr` (recvmmsg(2)): a msghdr, then the bytes transferred. */
-export const MMSGHDR = { LEN: 56, SIZE: 64 } as const;
-/** Offsets in `struct cmsghdr` (cmsg(3)). */
-export const CMSGHDR = { LEN: 0, LEVEL: 8, TYPE: 12, SIZE: 16 } as const;
-/** Offsets in `struct sock_extended_err` (linux/errqueue.h); the offender's address follows. */
-export const EXTENDED_ERROR = {
-  ERRNO: 0,
-  ORIGIN: 4,
-  TYPE: 5,
-  CODE: 6,
-  INFO: 8,
-  DATA: 12,
-  SIZE: 16,
-} as const;
-/** Bytes of `struct iovec`. */
-const IOVEC_SIZE = 16;
+const { msg_name: NAME, msg_namelen: NAMELEN, msg_iov: IOV, msg_iovlen: IOVLEN } = msghdr.at;
+const { msg_control: CONTROL, msg_controllen: CONTROLLEN, msg_flags: FLAGS } = msghdr.at;
+const { msg_len: TRANSFERRED } = mmsghdr.at;
+const { cmsg_len: CMSG_LEN, cmsg_level: CMSG_LEVEL, cmsg_type: CMSG_TYPE } = cmsghdr.at;
+const { iov_len: IOV_LEN } = iovec.at;
+const HEADER_SIZE = mmsghdr.size;
+const CMSG_HEADER = cmsghdr.size;
 const CMSG_ALIGN = 8;
 const ADDRESS_ALIGN = 8;
 
 /** Bytes a control message with `bytes` of data takes (CMSG_SPACE, cmsg(3)). */
 export function cmsgSpace(bytes: number): number {
-  return CMSGHDR.SIZE + Math.ceil(bytes / CMSG_ALIGN) * CMSG_ALIGN;
+  return CMSG_HEADER + Math.ceil(bytes / CMSG_ALIGN) * CMSG_ALIGN;
 }
 
 /** Writes the header of a control message at `at`. @returns offset of its data */
@@ -54,13 +35,13 @@ export function writeCmsg(
   type: number,
   bytes: number,
 ): number {
-  arena.set64(at + CMSGHDR.LEN, CMSGHDR.SIZE + bytes);
-  arena.u32[(at + CMSGHDR.LEVEL) >> 2] = level;
-  arena.u32[(at + CMSGHDR.TYPE) >> 2] = type;
-  return at + CMSGHDR.SIZE;
+  arena.set64(at + CMSG_LEN, CMSG_HEADER + bytes);
+  arena.u32[(at + CMSG_LEVEL) >> 2] = level;
+  arena.u32[(at + CMSG_TYPE) >> 2] = type;
+  return at + CMSG_HEADER;
 }
 
-/** Room that each message of a {@linkcode Messages} has beside its data. */
+/** Room that each message of a {@linkcode MessageVector} has beside its data. */
 export interface MessageRoom {
   /** bytes of socket address */
   name?: number;
@@ -75,12 +56,12 @@ export interface MessageRoom {
  * ```ts
  * import { Arena } from "./arena.ts";
  * import { libc } from "./libc.ts";
- * import { Messages } from "./messages.ts";
+ * import { MessageVector } from "./message_vector.ts";
  * import { AF_UNIX, SOCK_DGRAM } from "./socket.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const arena = new Arena(4096);
- * const [data, messages] = [arena.alloc(64), new Messages(arena, 2)];
+ * const [data, messages] = [arena.alloc(64), new MessageVector(arena, 2)];
  * arena.u8.set([1, 2, 3], data);
  * messages.setData(0, arena.address(data), 1);
  * messages.setData(1, arena.address(data + 1), 2);
@@ -91,7 +72,7 @@ export interface MessageRoom {
  * for (const fd of fds) libc.close(fd);
  * ```
  */
-export class Messages {
+export class MessageVector {
   readonly arena: Arena;
   /** Number of messages. */
   readonly count: number;
@@ -111,19 +92,19 @@ export class Messages {
     this.#nameSize = room.name ?? 0;
     this.#nameStep = Math.ceil(this.#nameSize / ADDRESS_ALIGN) * ADDRESS_ALIGN;
     this.#controlSize = room.control ?? 0;
-    this.#headers = arena.alloc(count * MMSGHDR.SIZE);
-    this.#vectors = arena.alloc(count * IOVEC_SIZE);
+    this.#headers = arena.alloc(count * HEADER_SIZE);
+    this.#vectors = arena.alloc(count * iovec.size);
     this.#names = arena.alloc(count * this.#nameStep);
     this.#controls = arena.alloc(count * this.#controlSize);
     const views: Uint8Array<ArrayBuffer>[] = [];
     for (let k = 0; k < count; k++) {
-      const at = this.#headers + k * MMSGHDR.SIZE;
-      arena.set64(at + MSGHDR.IOV, arena.address(this.#vectors + k * IOVEC_SIZE));
-      arena.set64(at + MSGHDR.IOVLEN, 1);
-      if (this.#nameSize > 0) arena.set64(at + MSGHDR.NAME, arena.address(this.name(k)));
-      if (this.#controlSize > 0) arena.set64(at + MSGHDR.CONTROL, arena.address(this.control(k)));
+      const at = this.#headers + k * HEADER_SIZE;
+      arena.set64(at + IOV, arena.address(this.#vectors + k * iovec.size));
+      arena.set64(at + IOVLEN, 1);
+      if (this.#nameSize > 0) arena.set64(at + NAME, arena.address(this.name(k)));
+      if (this.#controlSize > 0) arena.set64(at + CONTROL, arena.address(this.control(k)));
       this.reset(k);
-      views.push(arena.view(at, (count - k) * MMSGHDR.SIZE));
+      views.push(arena.view(at, (count - k) * HEADER_SIZE));
     }
     this.views = views;
   }
@@ -140,41 +121,41 @@ export class Messages {
 
   /** Sets where the data of message `k` lies, as an address of any arena, and its length. */
   setData(k: number, address: number, bytes: number): void {
-    const at = this.#vectors + k * IOVEC_SIZE;
+    const at = this.#vectors + k * iovec.size;
     this.arena.set64(at, address);
-    this.arena.u32[(at + 8) >> 2] = bytes;
+    this.arena.u32[(at + IOV_LEN) >> 2] = bytes;
   }
 
   /** Points message `k` to a socket address elsewhere; 0 bytes: none. */
   setName(k: number, address: number, bytes: number): void {
-    const at = this.#headers + k * MMSGHDR.SIZE;
-    this.arena.set64(at + MSGHDR.NAME, address);
-    this.arena.u32[(at + MSGHDR.NAMELEN) >> 2] = bytes;
+    const at = this.#headers + k * HEADER_SIZE;
+    this.arena.set64(at + NAME, address);
+    this.arena.u32[(at + NAMELEN) >> 2] = bytes;
   }
 
   /** Points message `k` to control messages elsewhere; 0 bytes: none. */
   setControl(k: number, address: number, bytes: number): void {
-    const at = this.#headers + k * MMSGHDR.SIZE;
-    this.arena.set64(at + MSGHDR.CONTROL, address);
-    this.arena.u32[(at + MSGHDR.CONTROLLEN) >> 2] = bytes;
+    const at = this.#headers + k * HEADER_SIZE;
+    this.arena.set64(at + CONTROL, address);
+    this.arena.u32[(at + CONTROLLEN) >> 2] = bytes;
   }
 
   /** Gives message `k` its whole room back: before receiving, as a receipt shortens both. */
   reset(k: number): void {
-    const at = (this.#headers + k * MMSGHDR.SIZE) >> 2, u32 = this.arena.u32;
-    u32[at + (MSGHDR.NAMELEN >> 2)] = this.#nameSize;
-    u32[at + (MSGHDR.CONTROLLEN >> 2)] = this.#controlSize;
-    u32[at + (MSGHDR.FLAGS >> 2)] = 0;
+    const at = (this.#headers + k * HEADER_SIZE) >> 2, u32 = this.arena.u32;
+    u32[at + (NAMELEN >> 2)] = this.#nameSize;
+    u32[at + (CONTROLLEN >> 2)] = this.#controlSize;
+    u32[at + (FLAGS >> 2)] = 0;
   }
 
   /** Bytes that sendmmsg or recvmmsg transferred for message `k`. */
   transferred(k: number): number {
-    return this.arena.u32[(this.#headers + k * MMSGHDR.SIZE + MMSGHDR.LEN) >> 2];
+    return this.arena.u32[(this.#headers + k * HEADER_SIZE + TRANSFERRED) >> 2];
   }
 
   /** Flags of received message `k`: MSG_TRUNC and others (recvmsg(2)). */
   flags(k: number): number {
-    return this.arena.u32[(this.#headers + k * MMSGHDR.SIZE + MSGHDR.FLAGS) >> 2];
+    return this.arena.u32[(this.#headers + k * HEADER_SIZE + FLAGS) >> 2];
   }
 
   /**
@@ -186,12 +167,12 @@ export class Messages {
   findControl(k: number, level: number, type: number, bytes: number): number {
     const u32 = this.arena.u32;
     let at = this.control(k);
-    const end = at + u32[(this.#headers + k * MMSGHDR.SIZE + MSGHDR.CONTROLLEN) >> 2];
-    while (at + CMSGHDR.SIZE <= end) {
-      const length = u32[(at + CMSGHDR.LEN) >> 2];
-      if (length < CMSGHDR.SIZE || at + length > end) return -1;
-      if (u32[(at + CMSGHDR.LEVEL) >> 2] === level && u32[(at + CMSGHDR.TYPE) >> 2] === type) {
-        return length - CMSGHDR.SIZE >= bytes ? at + CMSGHDR.SIZE : -1;
+    const end = at + u32[(this.#headers + k * HEADER_SIZE + CONTROLLEN) >> 2];
+    while (at + CMSG_HEADER <= end) {
+      const length = u32[(at + CMSG_LEN) >> 2];
+      if (length < CMSG_HEADER || at + length > end) return -1;
+      if (u32[(at + CMSG_LEVEL) >> 2] === level && u32[(at + CMSG_TYPE) >> 2] === type) {
+        return length - CMSG_HEADER >= bytes ? at + CMSG_HEADER : -1;
       }
       at += (length + CMSG_ALIGN - 1) & -CMSG_ALIGN;
     }

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/** TCP off the beaten track: slow readers, half-closed connections, resets, refusals, loss. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { edge, edgeCommand } from "../helpers/edge.ts";
+import { iperf } from "../helpers/iperf.ts";
+import { requirements } from "../helpers/require.ts";
+import { must } from "../helpers/run.ts";
+import { type IdleGuest, Testbed } from "../helpers/testbed.ts";
+
+const PORT = 25421;
+const CLOSED_PORT = 25429;
+const NEEDS = requirements({ packages: ["python3"] });
+
+/** Refusals must come at once, not after a timeout; generous for a busy machine. */
+const AT_ONCE_MS = 1_000;
+
+type Conversation = (guest: IdleGuest, server: string) => Promise<void>;
+
+const CONVERSATIONS: Record<string, Conversation> = {
+  "a server that reads slowly gets everything": async (guest, server) => {
+    assertEquals((await edge(guest, "client", server, PORT, "slow_server")).equal, true);
+  },
+  "a guest that reads slowly gets everything": async (guest, server) => {
+    const { seconds } = await edge(guest, "client", server, PORT, "slow_client");
+    assert(seconds! < 12, `${seconds} s`);
+  },
+  "the guest half-closes and still receives": async (guest, server) => {
+    const { reply } = await edge(guest, "client", server, PORT, "half_client");
+    assertEquals(reply, "100000 bytes");
+  },
+  "the server half-closes and still receives": async (guest, server) => {
+    const { reply } = await edge(guest, "client", server, PORT, "half_server");
+    assertEquals(reply, "from server");
+    assertEquals((await edge(guest, "client", server, PORT, "last")).reply, "100000 bytes");
+  },
+  "a reset by the server reaches the guest": async (guest, server) => {
+    const { error } = await edge(guest, "client", server, PORT, "reset_server");
+    assertEquals(error, "ECONNRESET");
+  },
+  "a reset by the guest reaches the server": async (guest, server) => {
+    await edge(guest, "client", server, PORT, "reset_client");
+    assertEquals((await edge(guest, "client", server, PORT, "last")).reply, "ECONNRESET");
+  },
+  "a closed port refuses at once": async (guest, server) => {
+    const { error, ms } = await edge(guest, "connect", server, CLOSED_PORT);
+    assertEquals(error, "ECONNREFUSED");
+    assert(ms! < AT_ONCE_MS, `${ms} ms`);
+  },
+};
+
+for (const user of [false, true]) {
+  Deno.test({
+    name: `tcp_edge: conversations${user ? ", as an ordinary user" : ""}`,
+    ...NEEDS,
+    async fn(t) {
+      await using bed = await Testbed.create({ user });
+      await bed.serveRemote(edgeCommand("server", PORT), { tcp: PORT });
+      const guest = await bed.idleGuest({ options: ["-m", "1500"] });
+      for (const family of [4, 6] as const) {
+        for (const [name, conversation] of Object.entries(CONVERSATIONS)) {
+          const server = Testbed.addresses(family).remote;
+          await t.step(`${name}, IPv${family}`, () => conversation(guest, server));
+        }
+      }
+    },
+  });
+}
+
+Deno.test({
+  name: "tcp_edge: an unreachable destination fails at once, by ICMP or reset",
+  ...NEEDS,
+  async fn(t) {
+    await using bed = await Testbed.create();
+    const routes = ["192.0.2.128/25", "203.0.113.0/24", "2001:db8:3::/64"];
+    for (const route of routes.slice(1)) {
+      await must(["ip", "-n", bed.remote, "route", "add", "unreachable", route]);
+    }
+    await must(["ip", "-n", bed.host, "route", "add", "unreachable", "233.252.0.0/24"]);
+    const guest = await bed.idleGuest();
+    for (const server of ["203.0.113.2", "2001:db8:3::2", "233.252.0.1"]) {
+      await t.step(server, async () => {
+        const { error, ms } = await edge(guest, "connect", server, PORT);
+        assertMatch(error!, /^(EHOSTUNREACH|ENETUNREACH|ECONNREFUSED|ECONNRESET)$/);
+        assert(ms! < 2 * AT_ONCE_MS, `${ms} ms`);
+      });
+    }
+  },
+});
+
+Deno.test({
+  name: "tcp_edge: segments fit the MTU given",
+  ...NEEDS,
+  async fn() {
+    await using bed = await Testbed.create();
+    await bed.serveRemote(edgeCommand("server", PORT), { tcp: PORT });
+    for (const mtu of [1280, 1500, 9000]) {
+      const guest = await bed.idleGuest({ options: ["-m", `${mtu}`] });
+      for (const family of [4, 6] as const) {
+        const { mss } = await edge(guest, "mss", Testbed.addresses(family).remote, PORT);
+        const headers = family === 4 ? 40 : 60;
+        // timestamps take 12 bytes more
+        assert(mss! <= mtu - headers && mss! >= mtu - headers - 12, `${mss} at MTU ${mtu}`);
+      }
+      await guest.stop();
+    }
+  },
+});
+
+/** Name of the guest's interface other than the loopback one. */
+async function tapName(guest: IdleGuest): Promise<string> {
+  const { stdout } = await guest.run(["ip", "-o", "link", "show", "up"]);
+  const names = [...stdout.matchAll(/^\d+: ([^:@]+)/gm)].map((match) => match[1]!);
+  return names.find((name) => name !== "lo")!;
+}
+
+Deno.test({
+  name: "tcp_edge: lost frames are recovered without stalls",
+  ...requirements({ packages: ["iperf3"], tubetti: true }),
+  async fn(t) {
+    await using bed = await Testbed.create();
+    const serve = bed.serveRemote.bind(bed);
+    for (const mtu of [1500, 65520]) {
+      const guest = await bed.idleGuest({ options: ["-m", `${mtu}`] });
+      const tap = await tapName(guest);
+      // one frame in a hundred is lost in each direction
+      const filters = ["ingress", "egress"].map((way) =>
+        `tc filter add dev ${tap} ${way} matchall action pass random netrand drop 100`
+      );
+      await must(
+        guest.enter([
+          "/bin/sh",
+          "-ec",
+          `tc qdisc add dev ${tap} clsact; ${filters.join("; ")}`,
+        ]),
+      );
+      for (const reverse of [false, true]) {
+        await t.step(`MTU ${mtu}, ${reverse ? "host to guest" : "guest to host"}`, async () => {
+          const server = Testbed.addresses(4).remote;
+          const report = await iperf(guest, serve, { server, port: PORT, seconds: 4, reverse });
+          assertEquals(report.error, "");
+          const slowest = Math.min(...report.samples);
+          assert(slowest > 0.02, `samples ${report.samples} Gb/s`);
+        });
+      }
+      await guest.stop();
+    }
+  },
+});
