@@ -32,7 +32,7 @@ function setUpLogging(options: Options): void {
 function main(args: readonly string[]): number {
   const options = parseOptions(args);
   if (options.help || options.version) {
-    console.log(options.help ? helpText() : VERSION);
+    console.log(options.help ? helpText(options.mode) : VERSION);
     return 0;
   }
   setUpLogging(options);

@@ -24,7 +24,7 @@ import { PcapFile, PcapLink } from "./link/pcap.ts";
 import { TapLink } from "./link/tap.ts";
 import { Loop } from "./loop.ts";
 import { monotonicMs } from "./sys/clock.ts";
-import { Epoll, EPOLL } from "./sys/epoll.ts";
+import { EPOLL, Epoll } from "./sys/epoll.ts";
 import { SysError } from "./sys/errno.ts";
 import { libc } from "./sys/libc.ts";
 import {

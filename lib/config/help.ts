@@ -6,6 +6,9 @@
  */
 import { OPTION_GROUPS, OPTIONS, type OptionSpec } from "./table.ts";
 
+/** Version of the program. */
+export const VERSION = "tubetti 0.1.0";
+
 const WIDTH = 80;
 const COLUMN = 30;
 
@@ -46,7 +49,7 @@ function entry(spec: OptionSpec): string[] {
  * assertStringIncludes(helpText("pasta"), "  -m, --mtu MTU ");
  * ```
  */
-export function helpText(mode: "pasta" | "passt"): string {
+export function helpText(mode: "pasta" | "passt" = "pasta"): string {
   const lines = [
     "Usage: tubetti pasta [OPTION]... [--] [COMMAND [ARG]...]",
     "",

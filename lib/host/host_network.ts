@@ -93,8 +93,9 @@ function outward(tables: Tables, route: RouteInfo): NextHop | undefined {
 function chooseInterface(tables: Tables, label: string, notes: string[]): number {
   const candidates = tables.routes.filter((route) => outward(tables, route));
   const found = candidates.filter(isDefault).sort((a, b) => a.priority - b.priority);
-  const interfaces = (routes: readonly RouteInfo[]) =>
-    [...new Set(routes.map((route) => outward(tables, route)!.ifindex))];
+  const interfaces = (
+    routes: readonly RouteInfo[],
+  ) => [...new Set(routes.map((route) => outward(tables, route)!.ifindex))];
   if (found.length > 0) {
     const [first, ...others] = interfaces(found);
     if (others.length > 0) {
@@ -224,11 +225,16 @@ export function readHostNetwork(
   const links = listLinks(netlink);
   const notes: string[] = [];
   const available = ipv6Available();
+  const v4 = options.v4.enabled ? readFamily(netlink, links, options, true, notes) : null;
+  const v6 = options.v6.enabled && available
+    ? readFamily(netlink, links, options, false, notes)
+    : null;
+  if (options.interface && !v4 && !v6) {
+    throw new ConfigError(`-i ${options.interface}: has no address to share (give one with -a)`);
+  }
   return {
-    v4: options.v4.enabled ? readFamily(netlink, links, options, true, notes) : null,
-    v6: options.v6.enabled && available
-      ? readFamily(netlink, links, options, false, notes)
-      : null,
+    v4,
+    v6,
     ipv6Available: available,
     resolver,
     names: links.map((link) => link.name),

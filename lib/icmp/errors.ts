@@ -57,7 +57,8 @@ export function drainErrors(state: PingState, flow: number, fd: number): void {
     const at = error.findControl(0, level, name, room);
     if (at < 0 || bytes < ICMP_HEADER_SIZE) continue;
     if (arena.u8[at + sockExtendedErr.at.ee_origin] !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) continue;
-    const type = arena.u8[at + sockExtendedErr.at.ee_type], code = arena.u8[at + sockExtendedErr.at.ee_code];
+    const type = arena.u8[at + sockExtendedErr.at.ee_type],
+      code = arena.u8[at + sockExtendedErr.at.ee_code];
     const word = secondWord(v4, type, code, arena.u32[(at + sockExtendedErr.at.ee_info) >> 2]);
     address.fill(0);
     readSockaddr(arena.dv, at + sockExtendedErr.size, address, 0);

@@ -162,12 +162,12 @@ function receiveRaw(state: PingState, family: PingFamily): void {
   }
 }
 
-/** The flow that `id` was allotted to and that pings {@linkcode PingState.address}, or -1. */
-function rawFlow(state: PingState, family: PingFamily, id: number): number {
+/** The flow that `id` was allotted to and that pings `address`, or -1. */
+function rawFlow(state: PingState, family: PingFamily, id: number, address: Int32Array): number {
   const flow = family.ids[id] - 1;
   if (flow < 0) return -1;
   const at = (2 * flow + TGT) * SIDE_WORDS + SIDE_EADDR;
-  return sameAddress(state.address, 0, state.sides, at) ? flow : -1;
+  return sameAddress(address, 0, state.sides, at) ? flow : -1;
 }
 
 /** An IPv4 packet with an ICMP message, `bytes` long, from the raw socket. */
@@ -180,7 +180,7 @@ function takeRaw4(state: PingState, family: PingFamily, slot: number, bytes: num
   if (!checksumValid(view, l4, length, 0)) return; // raw sockets get broken ones too
   loadV4(view, l3 + IPV4_SOURCE, state.address, 0);
   if (icmpType(view, l4) !== ICMP_ECHO_REPLY) return takeError4(state, family, l4, length);
-  const flow = rawFlow(state, family, echoId(view, l4));
+  const flow = rawFlow(state, family, echoId(view, l4), state.address);
   if (flow < 0 || icmpCode(view, l4) !== 0) return;
   const ttl = view.getUint8(l3 + IPV4_TTL);
   if (header > IPV4_HEADER_SIZE) link.arena.u8.copyWithin(l3 + IPV4_HEADER_SIZE, l4, l4 + length);
@@ -197,31 +197,12 @@ function takeError4(state: PingState, family: PingFamily, l4: number, length: nu
   if (view.getUint8(quoted + IPV4_PROTOCOL) !== IPPROTO_ICMP) return;
   if (view.getUint16(quoted + IPV4_FRAGMENT) & IPV4_FRAGMENT_OFFSET) return;
   if (icmpType(view, request) !== ICMP_ECHO_REQUEST) return;
-  const flow = quotedFlow(state, family, quoted + IPV4_DEST, request, true);
+  loadV4(view, quoted + IPV4_DEST, state.quoted, 0);
+  const flow = rawFlow(state, family, echoId(view, request), state.quoted);
   if (flow < 0) return;
   const type = icmpType(view, l4), code = icmpCode(view, l4);
   const word = secondWord(true, type, code, view.getUint32(l4 + ICMP_ERROR_WORD));
   relayError(state, flow, type, code, word, link.arena.u8, request, end - request);
-}
-
-/**
- * The flow of a quoted request: found by its identifier and destination. The error's sender stays in
- * {@linkcode PingState.address}.
- */
-function quotedFlow(
-  state: PingState,
-  family: PingFamily,
-  dest: number,
-  request: number,
-  v4: boolean,
-): number {
-  const view = state.ctx.link.arena.dv, { address, tgt } = state;
-  tgt.setEndpoint(address, 0, 0);
-  if (v4) loadV4(view, dest, address, 0);
-  else loadV6(view, dest, address, 0);
-  const flow = rawFlow(state, family, echoId(view, request));
-  address.set(tgt.words);
-  return flow;
 }
 
 /** An ICMPv6 message, `bytes` long, from the raw socket, which has verified its checksum. */
@@ -231,7 +212,7 @@ function takeRaw6(state: PingState, family: PingFamily, slot: number, bytes: num
   if (bytes < ICMP_HEADER_SIZE) return;
   if (readSockaddr(arena.dv, rx.name(slot), state.address, 0) < 0) return;
   if (icmpType(view, l4) !== ICMPV6_ECHO_REPLY) return takeError6(state, family, l4, bytes);
-  const flow = rawFlow(state, family, echoId(view, l4));
+  const flow = rawFlow(state, family, echoId(view, l4), state.address);
   if (flow < 0 || icmpCode(view, l4) !== 0) return;
   sendReply(state, flow, slot, bytes, ttlOf(state, slot, false));
 }
@@ -243,7 +224,8 @@ function takeError6(state: PingState, family: PingFamily, l4: number, length: nu
   if (request + ICMP_HEADER_SIZE > end) return;
   if (view.getUint8(quoted + IPV6_NEXT_HEADER) !== IPPROTO_ICMPV6) return;
   if (icmpType(view, request) !== ICMPV6_ECHO_REQUEST) return;
-  const flow = quotedFlow(state, family, quoted + IPV6_DEST, request, false);
+  loadV6(view, quoted + IPV6_DEST, state.quoted, 0);
+  const flow = rawFlow(state, family, echoId(view, request), state.quoted);
   if (flow < 0) return;
   const type = icmpType(view, l4), code = icmpCode(view, l4);
   const word = secondWord(false, type, code, view.getUint32(l4 + ICMP_ERROR_WORD));

@@ -11,18 +11,10 @@
 import { getLogger } from "@std/log";
 import type { Context } from "../context.ts";
 import { SIDE_EADDR, SIDE_WORDS, TGT } from "../flow/side.ts";
-import {
-  IP_PKTINFO,
-  IP_TTL,
-  IPV6_HOPLIMIT,
-  IPV6_PKTINFO,
-  PKTINFO4_LOCAL,
-  PKTINFO4_SIZE,
-  PKTINFO6_IFINDEX,
-  PKTINFO6_SIZE,
-} from "../sys/ip_options.ts";
+import { IP_TTL, IPV6_HOPLIMIT } from "../sys/ip_options.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { cmsgSpace, writeCmsg } from "../sys/message_vector.ts";
+import { packetInfoSpace, writePacketInfo } from "../sys/packet_info.ts";
 import {
   IPPROTO_ICMP,
   IPPROTO_ICMPV6,
@@ -32,7 +24,7 @@ import {
   MSG_NOSIGNAL,
   writeSockaddr,
 } from "../sys/socket.ts";
-import { ANY6, isLoopback, storeV6 } from "../wire/address.ts";
+import { ANY4, ANY6, isLoopback } from "../wire/address.ts";
 import { checkIcmpEcho, echoId, ICMP_ECHO_ID } from "../wire/icmp.ts";
 import { checkIcmpv6Echo } from "../wire/icmpv6.ts";
 import type { Packet } from "../wire/packet.ts";
@@ -114,14 +106,7 @@ function writeSource(state: PingState, family: PingFamily, flow: number, at: num
   const v4 = family.version === 4, config = v4 ? ctx.ip4 : ctx.ip6;
   const from = config?.outboundAddr ?? null;
   if (isLoopback(sides, target) || (from === null && family.ifindex === 0)) return 0;
-  if (v4) {
-    const info = writeCmsg(arena, at, IPPROTO_IP, IP_PKTINFO, PKTINFO4_SIZE);
-    arena.dv.setInt32(info, family.ifindex, true);
-    arena.dv.setInt32(info + PKTINFO4_LOCAL, from === null ? 0 : from[3]);
-    return cmsgSpace(PKTINFO4_SIZE);
-  }
-  const info = writeCmsg(arena, at, IPPROTO_IPV6, IPV6_PKTINFO, PKTINFO6_SIZE);
-  storeV6(arena.dv, info, from ?? ANY6, 0);
-  arena.dv.setInt32(info + PKTINFO6_IFINDEX, family.ifindex, true);
-  return cmsgSpace(PKTINFO6_SIZE);
+  const words = from ?? (v4 ? ANY4 : ANY6);
+  writePacketInfo(arena, at, words, 0, family.ifindex);
+  return packetInfoSpace(words, 0);
 }

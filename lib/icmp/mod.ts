@@ -82,8 +82,8 @@ const PASS6 = [
  */
 export function pingInit(ctx: Context): void {
   const state = pingState(ctx);
-  if (ctx.ip4) open(state, state.v4);
-  if (ctx.ip6) open(state, state.v6);
+  if (ctx.features.icmp && ctx.ip4) open(state, state.v4);
+  if (ctx.features.icmp && ctx.ip6) open(state, state.v6);
   const timer = (i: number, nowMs: number) => expire(state, i, nowMs);
   ctx.table.on(FlowType.PING4, { timer });
   ctx.table.on(FlowType.PING6, { timer });

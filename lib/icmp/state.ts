@@ -11,8 +11,8 @@ import { DATA_WORDS } from "../flow/table.ts";
 import { RateLimit } from "../host/rate_limit.ts";
 import { SLOT_FRAME_SIZE, TX_SLOTS } from "../link/link.ts";
 import { Arena } from "../sys/arena.ts";
-import { PKTINFO6_SIZE } from "../sys/ip_options.ts";
 import { cmsgSpace, MessageVector } from "../sys/message_vector.ts";
+import { PACKET_INFO_SPACE6 } from "../sys/packet_info.ts";
 import { SOCKADDR_IN6_SIZE } from "../sys/socket.ts";
 
 /** Words of a ping flow in `FlowTable.data`. */
@@ -87,7 +87,10 @@ export class PingState {
   rxHeader = 0;
   readonly ini: FlowSide = new FlowSide();
   readonly tgt: FlowSide = new FlowSide();
+  /** Who sent a message that a socket received. */
   readonly address: Int32Array<ArrayBuffer> = new Int32Array(4);
+  /** Where the request went that an error quotes. */
+  readonly quoted: Int32Array<ArrayBuffer> = new Int32Array(4);
   /** Whether it was said that ping does not work. */
   told = false;
   readonly warnings: RateLimit = new RateLimit(WARNINGS_PER_SECOND);
@@ -98,7 +101,7 @@ export class PingState {
     this.data = ctx.table.data;
     this.sides = ctx.table.sides;
     const ttl = cmsgSpace(4);
-    const info = cmsgSpace(PKTINFO6_SIZE);
+    const info = PACKET_INFO_SPACE6;
     this.tx = new MessageVector(arena, 1, { name: SOCKADDR_IN6_SIZE, control: ttl + info });
     this.rx = new MessageVector(arena, RX_MESSAGES, { name: SOCKADDR_IN6_SIZE, control: ttl });
     this.error = new MessageVector(arena, 1, { control: ERROR_CONTROL });

@@ -72,7 +72,9 @@ export function parseArgs(args: readonly string[], options: ParseOptions = {}): 
   const known: Record<string, { type: "string" | "boolean"; multiple: boolean }> = {};
   const multiple = (name: string) => options.collect?.includes(name) ?? false;
   for (const name of options.boolean ?? []) known[name] = { type: "boolean", multiple: false };
-  for (const name of options.string ?? []) known[name] = { type: "string", multiple: multiple(name) };
+  for (const name of options.string ?? []) {
+    known[name] = { type: "string", multiple: multiple(name) };
+  }
   const { values, positionals } = nodeParseArgs({
     args: own,
     options: known,

@@ -63,6 +63,12 @@ export abstract class BaseHandler {
     if (record.level >= this.level) this.log(this.formatter(record));
   }
 
+  /** Gets ready to write. */
+  setup(): void {}
+
+  /** Lets go of what {@linkcode setup} took. */
+  destroy(): void {}
+
   /** Writes one formatted line. */
   abstract log(line: string): void;
 }
@@ -103,7 +109,7 @@ export class FileHandler extends BaseHandler {
   }
 
   /** Opens the file. @throws when it cannot be created or written */
-  setup(): void {
+  override setup(): void {
     this.#file = Deno.openSync(this.#filename, { append: true, create: true, mode: 0o600 });
   }
 
@@ -112,7 +118,7 @@ export class FileHandler extends BaseHandler {
   }
 
   /** Closes the file. */
-  destroy(): void {
+  override destroy(): void {
     this.#file?.close();
     this.#file = null;
   }
@@ -125,7 +131,11 @@ export class Logger {
   handlers: BaseHandler[];
   readonly loggerName: string;
 
-  constructor(loggerName: string, levelName: LevelName, options: { handlers?: BaseHandler[] } = {}) {
+  constructor(
+    loggerName: string,
+    levelName: LevelName,
+    options: { handlers?: BaseHandler[] } = {},
+  ) {
     this.loggerName = loggerName;
     this.level = LogLevels[levelName];
     this.handlers = options.handlers ?? [];
@@ -219,9 +229,11 @@ export function getLogger(name = "default"): Logger {
 /** Replaces handlers and levels; loggers handed out before are changed in place. */
 export function setup(config: LogConfig): void {
   const handlers: Record<string, BaseHandler> = config.handlers ?? {};
-  for (const [name, { level = "INFO", handlers: names = [] }] of Object.entries(
-    config.loggers ?? {},
-  )) {
+  for (
+    const [name, { level = "INFO", handlers: names = [] }] of Object.entries(
+      config.loggers ?? {},
+    )
+  ) {
     const logger = getLogger(name);
     logger.levelName = level;
     logger.handlers = names.filter((key) => key in handlers).map((key) => handlers[key]);

@@ -54,6 +54,7 @@ export function socketEvent(tcp: TcpState, i: number, events: number): void {
   if (state & Ev.CLOSED) return;
   // edges come once: also that of a peer that sends and closes before the handshake is over
   if (events & (EPOLL.RDHUP | EPOLL.HUP)) data[d + W.DO] |= Do.RDHUP;
+  if (events & EPOLL.PRI) data[d + W.DO] |= Do.URGENT;
   if (state & Ev.TAP_SYN_RCVD && !(state & Ev.TAP_SYN_ACK_SENT)) {
     if (events & (EPOLL.OUT | EPOLL.ERR | EPOLL.HUP)) finishConnect(tcp, i);
     return;
@@ -131,12 +132,12 @@ function pump(tcp: TcpState, i: number): void {
     const got = peek(tcp, i, wanted);
     if (got < 0) {
       if (got !== -E.EAGAIN) return resetFlow(tcp, i);
-      data[d + W.DO] &= ~Do.READ;
+      if (!(data[d + W.DO] & Do.URGENT)) data[d + W.DO] &= ~Do.READ;
       return;
     }
     if (got === 0) return sendFin(tcp, i);
     sendFrames(tcp, i, got);
-    if (got < wanted && !(data[d + W.DO] & Do.RDHUP)) {
+    if (got < wanted && !(data[d + W.DO] & (Do.RDHUP | Do.URGENT))) {
       data[d + W.DO] &= ~Do.READ; // the next edge tells; after RDHUP none comes, so go on until 0
       return;
     }

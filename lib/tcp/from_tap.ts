@@ -32,8 +32,8 @@ import {
 } from "../wire/tcp.ts";
 import { closeFlow, resetFlow, shutdownIfDrained } from "./close.ts";
 import { MAX_WINDOW, sendAck, sendResetTo, sendSyn } from "./frame.ts";
-import { acknowledged, duplicateAck } from "./retransmit.ts";
-import { connectFromTap, takeOptions } from "./setup.ts";
+import { acknowledged, duplicateAck, windowOpened } from "./retransmit.ts";
+import { connectable, connectFromTap, takeOptions } from "./setup.ts";
 import type { TcpState } from "./state.ts";
 import { base, count, Do, Ev, W } from "./words.ts";
 
@@ -54,6 +54,7 @@ export function segmentFromTap(tcp: TcpState, packet: Packet): void {
   const sidx = tcp.ctx.table.lookup(IPPROTO_TCP, tcp.ini);
   const flags = tcpFlags(view, l4);
   if (sidx < 0) {
+    if (!connectable(packet.addresses)) return;
     if ((flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) === TCP_SYN) {
       connectFromTap(tcp, packet, payload);
     } else sendResetTo(tcp, packet, payload);
@@ -143,10 +144,13 @@ function established(
   const ahead = seq - data[d + W.SEQ_FROM_TAP] | 0;
   if (flags & (TCP_RST | TCP_SYN)) return unexpected(tcp, i, flags, ahead);
   if (!(flags & TCP_ACK)) return;
+  if (ahead > MAX_OVERFLOW || ahead < -MAX_OVERFLOW) return acknowledge(tcp, i); // not of our time
   const length = packet.end - payload;
   if (!takeAck(tcp, i, tcpAck(view, l4), tcpWindow(view, l4), length + (flags & TCP_FIN))) return;
   if (length > 0) takePayload(tcp, i, ahead, payload, length);
-  else if (ahead < 0) acknowledge(tcp, i); // keepalive or window probe (RFC 9293 §3.8.4, §3.8.6.1)
+  else if (ahead < 0 || ahead > 0 && flags & TCP_FIN) {
+    acknowledge(tcp, i); // keepalive or window probe (RFC 9293 §3.8.4, §3.8.6.1), FIN after a gap
+  }
   if (flags & TCP_FIN) takeFin(tcp, i, seq + length | 0);
 }
 
@@ -184,9 +188,11 @@ function takeAck(
   if (advance < 0) return true; // old, but its payload may be new
   const scaled = window << data[d + W.WND_SHIFT];
   const moved = scaled !== data[d + W.WND_FROM_TAP];
+  const opened = moved && data[d + W.WND_FROM_TAP] === 0;
   data[d + W.WND_FROM_TAP] = scaled;
   if (advance > 0) acknowledged(tcp, i, ack, advance);
   else if (!moved && occupies === 0) duplicateAck(tcp, i);
+  if (opened) windowOpened(tcp, i);
   if (advance > 0 || moved) tcp.queue(i);
   return true;
 }

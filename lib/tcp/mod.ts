@@ -20,7 +20,7 @@
  *   unacknowledged byte. The same list of flows in flight probes closed windows.
  * - End (`close.ts`): FIN and RST are carried across in both directions.
  *
- * Not done: urgent data (the pointer is ignored), SACK, timestamps, TCP Fast Open.
+ * Not done: urgent data (it is carried in line, the pointer is not), SACK, timestamps, TCP Fast Open.
  *
  * @module
  */

@@ -95,6 +95,15 @@ function rewind(tcp: TcpState, i: number): void {
   tcp.queue(i);
 }
 
+/** The guest's window was closed and is open again: what it had no room for is sent again at once. */
+export function windowOpened(tcp: TcpState, i: number): void {
+  const { data } = tcp;
+  const d = base(i);
+  data[d + W.RETRIES] = 0;
+  data[d + W.PROGRESS_AT] = tcp.ctx.nowMs;
+  if (data[d + W.SEQ_UNACKED] !== data[d + W.SEQ_TO_TAP]) rewind(tcp, i);
+}
+
 /** A segment the guest must answer with an acknowledgement of where it is. */
 function probe(tcp: TcpState, i: number): void {
   sendSegment(tcp, i, TX_CONTROL, TCP_ACK, tcp.data[base(i) + W.SEQ_UNACKED] - 1, 0);

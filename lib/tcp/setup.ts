@@ -24,13 +24,14 @@ import {
   connectSocket,
   IPPROTO_TCP,
   setOption,
+  SO_OOBINLINE,
   SO_PEEK_OFF,
   SOCK_STREAM,
   socketError,
   SOL_SOCKET,
   TCP_NODELAY,
 } from "../sys/socket.ts";
-import { isBroadcast, isMulticast, isUnspecified } from "../wire/address.ts";
+import { isBroadcast, isLoopback, isMulticast, isUnspecified, isV4 } from "../wire/address.ts";
 import { DEST, type Packet, SOURCE } from "../wire/packet.ts";
 import {
   TCP_ACK,
@@ -55,8 +56,9 @@ import {
 import type { TcpState } from "./state.ts";
 import { base, Do, Ev, W } from "./words.ts";
 
-const WATCH = EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
+const WATCH = EPOLL.IN | EPOLL.PRI | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
 const DEFAULT_MSS4 = 536; // RFC 9293 §3.7.1
+const DEFAULT_MSS6 = 1220; // likewise
 const MIN_MSS = 64; // below, a guest could make us send a packet per handful of bytes
 const INITIAL_RTO_MS = 1000; // RFC 6298 §2.1
 const MAX_IP_PACKET = 65535;
@@ -85,7 +87,8 @@ export function takeOptions(tcp: TcpState, i: number, l4: number): void {
   const { data, view } = tcp;
   const d = base(i);
   const headers = headerBytes(tcp, i) - 14;
-  const offered = tcpMssOption(view, l4) || DEFAULT_MSS4;
+  const v4 = isV4(tcp.sides, tapSideAt(tcp, i) + SIDE_EADDR);
+  const offered = tcpMssOption(view, l4) || (v4 ? DEFAULT_MSS4 : DEFAULT_MSS6);
   const mss = Math.max(MIN_MSS, Math.min(offered, ourMss(tcp, i)));
   const shift = tcpWindowScaleOption(view, l4);
   data[d + W.MSS] = mss;
@@ -98,29 +101,44 @@ export function takeOptions(tcp: TcpState, i: number, l4: number): void {
   data[d + W.SEQ_FROM_TAP] = tcpSeq(view, l4) + 1 | 0;
 }
 
-/** Watches the socket of flow `i` and finds the flow by its side on the tap from now on. */
-function startFlow(tcp: TcpState, i: number, fd: number, side: number): void {
+/**
+ * Watches the socket of flow `i` and finds the flow by its side on the tap from now on.
+ *
+ * @returns false when the socket cannot be watched: the flow is reset then
+ */
+function startFlow(tcp: TcpState, i: number, fd: number, side: number): boolean {
   const { ctx } = tcp;
   setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  setOption(fd, SOL_SOCKET, SO_OOBINLINE, 1); // else the kernel would leave a byte out
   ctx.table.activate(i);
   ctx.table.hashInsert(i, side);
-  ctx.epoll.add(fd, WATCH, EventType.TCP, i);
-}
-
-/** Addresses a connection can come from and go to. */
-function connectable(words: Int32Array): boolean {
-  return !isMulticast(words, DEST) && !isBroadcast(words, DEST) && !isUnspecified(words, DEST) &&
-    !isMulticast(words, SOURCE) && !isUnspecified(words, SOURCE);
+  const result = ctx.epoll.add(fd, WATCH, EventType.TCP, i);
+  if (result >= 0) return true;
+  warn(tcp, `Connection refused: epoll: ${errnoName(-result)}`);
+  resetFlow(tcp, i);
+  return false;
 }
 
 /**
- * A SYN from the guest that belongs to no flow: starts connecting.
+ * Whether a connection can come from and go to these addresses (RFC 9293 §3.9.2.3). Loopback addresses
+ * have no business on a link (RFC 1122 §3.2.1.3): the host's is reached by mapped addresses only.
+ *
+ * @param words source and destination, as in `Packet.addresses`
+ */
+export function connectable(words: Int32Array): boolean {
+  return !isMulticast(words, DEST) && !isBroadcast(words, DEST) && !isUnspecified(words, DEST) &&
+    !isMulticast(words, SOURCE) && !isBroadcast(words, SOURCE) && !isUnspecified(words, SOURCE) &&
+    !isLoopback(words, SOURCE) && !isLoopback(words, DEST);
+}
+
+/**
+ * A SYN from the guest that belongs to no flow, between {@linkcode connectable} addresses: starts
+ * connecting.
  *
  * @param payload offset of the segment's payload, which is ignored (no TCP Fast Open)
  */
 export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): void {
   const { ctx, ini, tgt, view } = tcp;
-  if (!connectable(packet.addresses)) return;
   ini.pif = Pif.TAP;
   ini.setEndpoint(packet.addresses, SOURCE, tcpSourcePort(view, packet.l4));
   ini.setOur(packet.addresses, DEST, tcpDestPort(view, packet.l4));
@@ -152,7 +170,9 @@ export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): 
 
 /** Tells the guest why its connection cannot be made: ICMP for unreachable destinations, else RST. */
 function refusePacket(tcp: TcpState, packet: Packet, payload: number, error: number): void {
-  if (!sendUnreachable(tcp.ctx, packet, error)) sendResetTo(tcp, packet, payload);
+  if (error === E.ECONNREFUSED || !sendUnreachable(tcp.ctx, packet, error)) {
+    sendResetTo(tcp, packet, payload);
+  }
 }
 
 /** connect(2) of flow `i` has ended: SYN-ACK, or RST, or ICMP. */
@@ -217,7 +237,7 @@ export function connectToGuest(
   const d = base(i);
   tcp.data[d + W.EVENTS] = Ev.SOCK_ACCEPTED;
   tcp.data[d + W.MSS] = ourMss(tcp, i);
-  startFlow(tcp, i, fd, TGT);
+  if (!startFlow(tcp, i, fd, TGT)) return;
   preparePeek(tcp, i);
   sendSyn(tcp, i, TCP_SYN, true);
   tcp.time(i);

@@ -103,6 +103,8 @@ export const Do = {
   REWIND: 32,
   /** the kernel keeps the peek offset (SO_PEEK_OFF) */
   PEEK_OFF: 64,
+  /** the peer sent urgent data: peeks stop at its mark, so a short one does not mean "no more" */
+  URGENT: 128,
 } as const;
 
 /** First word of flow `i`'s data. */

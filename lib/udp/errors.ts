@@ -90,8 +90,11 @@ function relay(state: UdpState, flow: number, bytes: number): void {
   const tap = tapSide(state, flow);
   const v4 = isV4(sides, tap + SIDE_EADDR);
   const at = findError(state);
-  if (at < 0 || arena.u8[at + sockExtendedErr.at.ee_origin] !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) return;
-  const type = arena.u8[at + sockExtendedErr.at.ee_type], code = arena.u8[at + sockExtendedErr.at.ee_code];
+  if (at < 0 || arena.u8[at + sockExtendedErr.at.ee_origin] !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) {
+    return;
+  }
+  const type = arena.u8[at + sockExtendedErr.at.ee_type],
+    code = arena.u8[at + sockExtendedErr.at.ee_code];
   if (!isRelayed(v4, type)) return;
   const word = secondWord(v4, type, code, arena.u32[(at + sockExtendedErr.at.ee_info) >> 2]);
   offender.fill(0);

@@ -23,22 +23,17 @@ import { E } from "../sys/errno.ts";
 import {
   IP_MTU,
   IP_MTU_DISCOVER,
-  IP_PKTINFO,
   IP_TTL,
   IPV6_MTU,
   IPV6_MTU_DISCOVER,
-  IPV6_PKTINFO,
   IPV6_UNICAST_HOPS,
-  PKTINFO4_LOCAL,
-  PKTINFO4_SIZE,
-  PKTINFO6_IFINDEX,
-  PKTINFO6_SIZE,
   PMTUDISC_DO,
   PMTUDISC_WANT,
   UDP_SEGMENT,
 } from "../sys/ip_options.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { cmsgSpace, writeCmsg } from "../sys/message_vector.ts";
+import { packetInfoSpace, writePacketInfo } from "../sys/packet_info.ts";
 import {
   getOption,
   IPPROTO_IP,
@@ -49,7 +44,6 @@ import {
   setOption,
   writeSockaddr,
 } from "../sys/socket.ts";
-import { isV4, storeV6 } from "../wire/address.ts";
 import { ipv4DontFragment } from "../wire/ipv4.ts";
 import { type Packet, parseIp } from "../wire/packet.ts";
 import { checkUdp, udpPayloadSize } from "../wire/udp.ts";
@@ -73,8 +67,6 @@ export const PROBE_TTL = 30;
 /** Most datagrams in a super-frame (UDP_MAX_SEGMENTS, linux/udp.h). */
 const MAX_SEGMENTS = 128;
 const SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL;
-const INFO_SPACE4 = cmsgSpace(PKTINFO4_SIZE);
-const INFO_SPACE6 = cmsgSpace(PKTINFO6_SIZE);
 const SEGMENT_SPACE = cmsgSpace(2);
 
 /**
@@ -153,18 +145,8 @@ function begin(state: UdpState, flow: number): void {
   const host = hostSide(state, flow), scope = state.data[base(flow) + W.SCOPE];
   const port = sides[host + SIDE_PORTS] >>> 16;
   batch.nameBytes = writeSockaddr(arena.dv, state.txName, sides, host + SIDE_EADDR, port, scope);
-  if (isV4(sides, host + SIDE_EADDR)) {
-    batch.infoBytes = INFO_SPACE4;
-    const info = writeCmsg(arena, txSegment - INFO_SPACE4, IPPROTO_IP, IP_PKTINFO, PKTINFO4_SIZE);
-    arena.dv.setInt32(info, 0);
-    arena.dv.setInt32(info + PKTINFO4_LOCAL, sides[host + SIDE_OADDR + 3]);
-  } else {
-    batch.infoBytes = INFO_SPACE6;
-    const at = txSegment - INFO_SPACE6;
-    const info = writeCmsg(arena, at, IPPROTO_IPV6, IPV6_PKTINFO, PKTINFO6_SIZE);
-    storeV6(arena.dv, info, sides, host + SIDE_OADDR);
-    arena.dv.setInt32(info + PKTINFO6_IFINDEX, scope, true);
-  }
+  batch.infoBytes = packetInfoSpace(sides, host + SIDE_OADDR);
+  writePacketInfo(arena, txSegment - batch.infoBytes, sides, host + SIDE_OADDR, scope);
 }
 
 /** The socket that flow `i` sends by. */

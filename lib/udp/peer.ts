@@ -5,16 +5,10 @@
  * @module
  */
 import { SIDE_EADDR, SIDE_OADDR, SIDE_PORTS } from "../flow/side.ts";
-import {
-  IP_PKTINFO,
-  IPV6_PKTINFO,
-  PKTINFO4_LOCAL,
-  PKTINFO4_SIZE,
-  PKTINFO6_SIZE,
-} from "../sys/ip_options.ts";
 import type { MessageVector } from "../sys/message_vector.ts";
-import { AF_INET6, IPPROTO_IP, IPPROTO_IPV6, readSockaddr } from "../sys/socket.ts";
-import { isLinkLocal, isV4, loadV4, loadV6 } from "../wire/address.ts";
+import { readPacketInfo } from "../sys/packet_info.ts";
+import { AF_INET6, readSockaddr } from "../sys/socket.ts";
+import { isLinkLocal, isV4 } from "../wire/address.ts";
 import type { UdpState } from "./state.ts";
 
 const SOCKADDR_IN6_SCOPE = 24; // ipv6(7): struct sockaddr_in6, sin6_scope_id
@@ -35,15 +29,8 @@ export function readAddresses(
   const port = readSockaddr(arena.dv, messages.name(k), words, SIDE_EADDR);
   if (port < 0) return false;
   words[SIDE_PORTS] = port << 16 | state.listeners[listener].port;
-  const info6 = messages.findControl(k, IPPROTO_IPV6, IPV6_PKTINFO, PKTINFO6_SIZE);
-  if (info6 >= 0) {
-    loadV6(arena.dv, info6, words, SIDE_OADDR);
-    return isV4(words, SIDE_OADDR) === isV4(words, SIDE_EADDR);
-  }
-  const info4 = messages.findControl(k, IPPROTO_IP, IP_PKTINFO, PKTINFO4_SIZE);
-  if (info4 < 0) return false;
-  loadV4(arena.dv, info4 + PKTINFO4_LOCAL, words, SIDE_OADDR);
-  return isV4(words, SIDE_EADDR);
+  return readPacketInfo(messages, k, words, SIDE_OADDR) &&
+    isV4(words, SIDE_OADDR) === isV4(words, SIDE_EADDR);
 }
 
 /** Interface index of a link-local sender of message `k`, else 0. */

@@ -13,9 +13,9 @@ import { getLogger } from "@std/log";
 import { TX_SLOTS } from "../link/link.ts";
 import { Arena } from "../sys/arena.ts";
 import { cmsgSpace, MessageVector } from "../sys/message_vector.ts";
+import { PACKET_INFO_SPACE4, PACKET_INFO_SPACE6 } from "../sys/packet_info.ts";
 import { SOCKADDR_IN6_SIZE } from "../sys/socket.ts";
 import { Packet } from "../wire/packet.ts";
-import { PKTINFO4_SIZE, PKTINFO6_SIZE } from "../sys/ip_options.ts";
 
 /** Words of a UDP flow in `FlowTable.data`; counters are pairs, low word first. */
 export const W = {
@@ -138,14 +138,13 @@ export class UdpState {
     this.rx = new MessageVector(arena, RX_MESSAGES, { control: gro });
     this.rxNamed = new MessageVector(arena, RX_MESSAGES, {
       name: SOCKADDR_IN6_SIZE,
-      control: gro + cmsgSpace(PKTINFO4_SIZE) + cmsgSpace(PKTINFO6_SIZE),
+      control: gro + PACKET_INFO_SPACE4 + PACKET_INFO_SPACE6,
     });
     this.error = new MessageVector(arena, 1, { name: SOCKADDR_IN6_SIZE, control: ERROR_CONTROL });
     this.errorPayload = arena.alloc(ERROR_PAYLOAD);
     this.error.setData(0, arena.address(this.errorPayload), ERROR_PAYLOAD);
     this.txName = arena.alloc(SOCKADDR_IN6_SIZE);
-    const info = cmsgSpace(PKTINFO6_SIZE);
-    this.txSegment = arena.alloc(info + cmsgSpace(2)) + info;
+    this.txSegment = arena.alloc(PACKET_INFO_SPACE6 + cmsgSpace(2)) + PACKET_INFO_SPACE6;
   }
 
   /** Warns, at most once a second. */
