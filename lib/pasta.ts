@@ -65,7 +65,8 @@ function makeContext(
   guestMac: Uint8Array<ArrayBuffer>,
   link: Link,
 ): Context {
-  const { tcp, udp, icmp, dhcp, dhcpv6, ndp, ra } = options;
+  const { tcp, udp, icmp, dhcp, dhcpv6, ndp } = options;
+  const ra = options.ra && !options.configNet; // the kernel would add an address of its own
   const log = getLogger();
   const debug = log.levelName === "DEBUG" || log.levelName === "TRACE";
   const table: FlowTable = new FlowTable(

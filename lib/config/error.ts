@@ -10,3 +10,13 @@
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
+
+/** Longest piece of the command line repeated in a message. */
+const MAX_SHOWN = 80;
+
+/** A part of the command line, fit for a message: cut, without control characters, never empty. */
+export function shown(text: string): string {
+  const cut = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
+  // deno-lint-ignore no-control-regex
+  return cut.replace(/[\x00-\x1f\x7f-\x9f]/g, "?") || '""';
+}

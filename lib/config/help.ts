@@ -61,7 +61,7 @@ export function helpText(mode: "pasta" | "passt" = "pasta"): string {
   ];
   for (const group of OPTION_GROUPS) {
     const shown = OPTIONS.filter((spec) =>
-      spec.group === group && !spec.later && (!spec.mode || spec.mode === mode)
+      spec.group === group && spec.set && (!spec.mode || spec.mode === mode)
     );
     if (shown.length > 0) lines.push("", `${group}:`, ...shown.flatMap(entry));
   }

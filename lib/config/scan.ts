@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { optionLabel, OPTIONS, type OptionSpec } from "./table.ts";
-import { ConfigError } from "./error.ts";
+import { OPTIONS, type OptionSpec } from "./table.ts";
+import { ConfigError, shown } from "./error.ts";
 
 const byName = new Map(OPTIONS.map((spec) => [spec.name, spec]));
 const byShort = new Map(OPTIONS.flatMap((spec) => spec.short ? [[spec.short, spec]] : []));
@@ -31,7 +31,7 @@ const MAX_COMPARED = 40;
 /** The option that was probably meant, or null. */
 function nearMiss(name: string): OptionSpec | null {
   if (name.length < 2 || name.length > MAX_COMPARED) return null;
-  const candidates = OPTIONS.filter((spec) => !spec.later);
+  const candidates = OPTIONS.filter((spec) => spec.set);
   const longer = candidates.filter((spec) => spec.name.startsWith(name));
   if (longer.length === 1) return longer[0];
   const scored = candidates.map((spec) => ({ spec, edits: distance(name, spec.name) }))
@@ -43,7 +43,7 @@ function nearMiss(name: string): OptionSpec | null {
 function unknown(written: string, name: string): never {
   const near = nearMiss(name);
   const suggestion = near ? `did you mean --${near.name}?` : "see --help";
-  throw new ConfigError(`${written}: unknown option (${suggestion})`);
+  throw new ConfigError(`${shown(written)}: unknown option (${suggestion})`);
 }
 
 /** One occurrence: the option, how it was written, its value (flags: null). */
@@ -61,7 +61,7 @@ export interface Scanned {
 }
 
 function takesValue(spec: OptionSpec): boolean {
-  return spec.kind !== "flag";
+  return spec.value !== undefined;
 }
 
 function missing(spec: OptionSpec, written: string): never {
@@ -74,7 +74,7 @@ function scanLong(args: readonly string[], at: number, found: Occurrence[]): num
   const written = equals < 0 ? args[at] : args[at].slice(0, equals);
   const spec = byName.get(written.slice(2)) ?? unknown(written, written.slice(2));
   if (!takesValue(spec)) {
-    if (equals >= 0) throw new ConfigError(`${args[at]}: --${spec.name} takes no value`);
+    if (equals >= 0) throw new ConfigError(`${shown(args[at])}: --${spec.name} takes no value`);
     found.push({ spec, written, value: null });
     return 1;
   }
@@ -134,9 +134,4 @@ export function scanArgs(args: readonly string[]): Scanned {
     at += args[at].startsWith("--") ? scanLong(args, at, found) : scanShort(args, at, found);
   }
   return { found, rest: args.slice(at) };
-}
-
-/** An option with its value as shown in a message. */
-export function describeOccurrence({ spec, value }: Occurrence): string {
-  return value === null ? optionLabel(spec) : `${optionLabel(spec)} ${value}`;
 }

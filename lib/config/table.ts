@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * The option table: the one place where an option's names, value, group and help text stand. Parsing,
- * `--help` and error messages are all made from it.
+ * The option table: the one place where an option's names, value, group, help text and effect stand.
+ * Parsing, `--help` and error messages are all made from it.
  *
  * @module
  */
-
-/** How an option's value is read; `flag` takes none. */
-export type OptionKind =
-  | "flag"
-  | "prefix"
-  | "unicast"
-  | "unicast-or-none"
-  | "resolver"
-  | "resolver-or-none"
-  | "netmask"
-  | "mac"
-  | "mtu"
-  | "interface"
-  | "path"
-  | "ports"
-  | "ports-ns"
-  | "search"
-  | "domain";
+import {
+  addDns,
+  addNamespacePorts,
+  addPorts,
+  setAddress,
+  setGuestAddress,
+  setMapping,
+} from "./fields.ts";
+import type { Options } from "./model.ts";
+import {
+  parseDomain,
+  parseInterface,
+  parseMac,
+  parseMtu,
+  parseNetmask,
+  parsePath,
+  parseResolver,
+  parseSearch,
+  parseUnicast,
+} from "./values.ts";
 
 /** Headings of `--help`, in order. */
 export const OPTION_GROUPS = [
@@ -37,263 +39,328 @@ export const OPTION_GROUPS = [
 
 /** One option. */
 export interface OptionSpec {
+  readonly group: (typeof OPTION_GROUPS)[number];
   /** Long name without dashes. */
   readonly name: string;
   /** One character. */
   readonly short?: string;
-  readonly kind: OptionKind;
-  /** What stands for the value in help; absent for flags. */
+  /** What stands for the value in help; absent: the option is a flag. */
   readonly value?: string;
-  readonly group: (typeof OPTION_GROUPS)[number];
   /** What it does, then its default. */
   readonly help: string;
   /**
-   * `once`: a later one replaces an earlier one. `family`: one per address family, a later one of the
-   * same family replaces. `list`: all count.
+   * `family`: once per address family, a later one of the same family replaces an earlier one. `list`:
+   * all count. Absent: the last one counts.
    */
-  readonly repeat: "once" | "family" | "list";
-  /** Modes that have it; absent: both. */
+  readonly repeat?: "family" | "list";
+  /** Mode that has it; absent: both. */
   readonly mode?: "pasta" | "passt";
-  /** Known from passt(1), but not there yet. */
-  readonly later?: true;
+  /** Does what it does. @throws ValueError or PortSpecError. Absent: known, but not there yet */
+  readonly set?: (options: Options, text: string) => void;
 }
 
-type Row = readonly [
-  string,
-  string,
-  OptionKind,
-  string,
-  "once" | "family" | "list",
-  string,
-  ("pasta" | "passt" | "later")?,
-];
-
-function rows(group: OptionSpec["group"], list: readonly Row[]): OptionSpec[] {
-  return list.map(([name, short, kind, value, repeat, help, note]) => ({
-    name,
-    kind,
-    group,
-    help,
-    repeat,
-    ...(short && { short }),
-    ...(value && { value }),
-    ...(note === "later" ? { later: true as const } : note && { mode: note }),
-  }));
+/** Adds the group to options. */
+function group(name: OptionSpec["group"], list: readonly Omit<OptionSpec, "group">[]) {
+  return list.map((spec) => ({ ...spec, group: name }));
 }
 
-/** All options, in the order of help. */
-export const OPTIONS: readonly OptionSpec[] = [
-  ...rows("General", [
-    ["help", "h", "flag", "", "once", "Show this help and exit"],
-    ["version", "", "flag", "", "once", "Show the version and exit"],
-    ["debug", "d", "flag", "", "once", "Show flows and service requests"],
-    ["trace", "", "flag", "", "once", "Show packets too, implies --debug"],
-    ["quiet", "q", "flag", "", "once", "Show warnings and errors only"],
-    ["foreground", "f", "flag", "", "once", "Stay in the foreground"],
-    [
-      "stderr",
-      "e",
-      "flag",
-      "",
-      "once",
-      "Accepted for compatibility: messages go to standard error",
-    ],
-    ["log-file", "l", "path", "FILE", "once", "Write messages to FILE instead of standard error"],
-    ["pcap", "p", "path", "FILE", "once", "Write the guest's packets to FILE in pcap format"],
-    ["pid", "P", "path", "FILE", "once", "Write the process number to FILE", "later"],
-    ["log-size", "", "path", "BYTES", "once", "Largest size of the log file", "later"],
-    ["runas", "", "path", "UID[:GID]", "once", "Run as another user", "later"],
-  ]),
-  ...rows("Guest addresses", [
-    [
-      "address",
-      "a",
-      "prefix",
-      "ADDR[/LENGTH]",
-      "family",
-      "Address of the guest, once per family (default: the host's)",
-    ],
-    [
-      "netmask",
-      "n",
-      "netmask",
-      "MASK",
-      "once",
-      "IPv4 netmask, dotted or bits (default: the host's, or by the address's class)",
-    ],
-    [
-      "gateway",
-      "g",
-      "unicast",
-      "ADDR",
-      "family",
-      "Default gateway of the guest, once per family (default: the host's)",
-    ],
-    [
-      "mtu",
-      "m",
-      "mtu",
-      "MTU",
-      "once",
-      "MTU of the guest's interface, 1280 to 65520, 0 to set none (default: 65520)",
-    ],
-    [
-      "mac-addr",
-      "M",
-      "mac",
-      "MAC",
-      "once",
-      "Our MAC address as the guest sees it (default: 9a:55:9a:55:9a:55)",
-    ],
-    [
-      "map-host-loopback",
-      "",
-      "unicast-or-none",
-      "ADDR",
-      "family",
-      "Address that reaches the host's loopback, or none (default: the gateway)",
-    ],
-    ["no-map-gw", "", "flag", "", "once", "The gateway does not reach the host's loopback"],
-    [
-      "map-guest-addr",
-      "",
-      "unicast-or-none",
-      "ADDR",
-      "family",
-      "Address that reaches the host's own address, or none (default: none)",
-    ],
-    ["ipv4-only", "4", "flag", "", "once", "No IPv6"],
-    ["ipv6-only", "6", "flag", "", "once", "No IPv4"],
-  ]),
-  ...rows("Names and resolvers", [
-    [
-      "dns",
-      "D",
-      "resolver-or-none",
-      "ADDR",
-      "list",
-      "Resolver for the guest, may be repeated, or none (default: those of /etc/resolv.conf)",
-    ],
-    [
-      "dns-forward",
-      "",
-      "unicast",
-      "ADDR",
-      "family",
-      "Address whose port 53 reaches the host's resolver, once per family",
-    ],
-    [
-      "dns-host",
-      "",
-      "resolver",
-      "ADDR",
-      "family",
-      "Resolver behind --dns-forward (default: the first of its family)",
-    ],
-    [
-      "search",
-      "S",
-      "search",
-      "LIST",
-      "once",
-      "Search domains separated by spaces, or none (default: those of /etc/resolv.conf)",
-    ],
-    ["dhcp-dns", "", "flag", "", "once", "Hand resolvers to the guest (default for passt)"],
-    ["no-dhcp-dns", "", "flag", "", "once", "Hand out no resolvers (default for pasta)"],
-    ["dhcp-search", "", "flag", "", "once", "Hand out search domains (default for passt)"],
-    ["no-dhcp-search", "", "flag", "", "once", "Hand out no search domains (default for pasta)"],
-    ["hostname", "H", "domain", "NAME", "once", "Host name that DHCP gives to the guest"],
-    ["fqdn", "", "domain", "NAME", "once", "Fully qualified name that DHCP gives to the guest"],
-  ]),
-  ...rows("Host side", [
-    [
-      "interface",
-      "i",
-      "interface",
-      "NAME",
-      "once",
-      "Interface to take addresses and routes from (default: that of the default route)",
-    ],
-    [
-      "outbound",
-      "o",
-      "unicast",
-      "ADDR",
-      "family",
-      "Source address of outbound sockets, once per family (default: the kernel's choice)",
-    ],
-    ["outbound-if4", "", "interface", "NAME", "once", "Interface of outbound IPv4 sockets"],
-    ["outbound-if6", "", "interface", "NAME", "once", "Interface of outbound IPv6 sockets"],
-  ]),
-  ...rows("Port forwarding", [
-    [
-      "tcp-ports",
-      "t",
-      "ports",
-      "SPEC",
-      "list",
+const GENERAL = group("General", [
+  { name: "help", short: "h", help: "Show this help and exit", set: (o) => o.help = true },
+  { name: "version", help: "Show the version and exit", set: (o) => o.version = true },
+  {
+    name: "quiet",
+    short: "q",
+    help: "Show warnings and errors only",
+    set: (o) => o.logLevel = "WARN",
+  },
+  {
+    name: "debug",
+    short: "d",
+    help: "Show flows and service requests",
+    set: (o) => o.logLevel = "DEBUG",
+  },
+  {
+    name: "trace",
+    help: "Show packets too, implies --debug",
+    set: (o) => o.logLevel = "TRACE",
+  },
+  {
+    name: "foreground",
+    short: "f",
+    help: "Stay in the foreground",
+    set: (o) => o.foreground = true,
+  },
+  {
+    name: "stderr",
+    short: "e",
+    help: "Accepted for compatibility: messages go to standard error",
+    set: () => {},
+  },
+  {
+    name: "log-file",
+    short: "l",
+    value: "FILE",
+    help: "Write messages to FILE instead of standard error",
+    set: (o, text) => o.logFile = parsePath(text),
+  },
+  {
+    name: "pcap",
+    short: "p",
+    value: "FILE",
+    help: "Write the guest's packets to FILE in pcap format",
+    set: (o, text) => o.pcap = parsePath(text),
+  },
+  { name: "pid", short: "P", value: "FILE", help: "Write the process number to FILE" },
+  { name: "log-size", value: "BYTES", help: "Largest size of the log file" },
+  { name: "runas", value: "UID[:GID]", help: "Run as another user" },
+]);
+
+const ADDRESSES = group("Guest addresses", [
+  {
+    name: "address",
+    short: "a",
+    value: "ADDR[/LENGTH]",
+    repeat: "family",
+    help: "Address of the guest, once per family (default: the host's)",
+    set: setGuestAddress,
+  },
+  {
+    name: "netmask",
+    short: "n",
+    value: "MASK",
+    help: "IPv4 netmask, dotted or bits (default: the host's, or by the address's class)",
+    set: (o, text) => o.netmask = parseNetmask(text),
+  },
+  {
+    name: "gateway",
+    short: "g",
+    value: "ADDR",
+    repeat: "family",
+    help: "Default gateway of the guest, once per family (default: the host's)",
+    set: (o, text) => setAddress(o, "gateway", parseUnicast(text)),
+  },
+  {
+    name: "mtu",
+    short: "m",
+    value: "MTU",
+    help: "MTU of the guest's interface, 1280 to 65520, 0 to set none (default: 65520)",
+    set: (o, text) => o.mtu = parseMtu(text),
+  },
+  {
+    name: "mac-addr",
+    short: "M",
+    value: "MAC",
+    help: "Our MAC address as the guest sees it (default: 9a:55:9a:55:9a:55)",
+    set: (o, text) => o.ourMac = parseMac(text),
+  },
+  {
+    name: "no-map-gw",
+    help: "The gateway does not reach the host's loopback",
+    set: (o) => o.mapGateway = false,
+  },
+  {
+    name: "map-host-loopback",
+    value: "ADDR",
+    repeat: "family",
+    help: "Address that reaches the host's loopback, or none (default: the gateway)",
+    set: (o, text) => setMapping(o, "mapHostLoopback", text),
+  },
+  {
+    name: "map-guest-addr",
+    value: "ADDR",
+    repeat: "family",
+    help: "Address that reaches the host's own address, or none (default: none)",
+    set: (o, text) => setMapping(o, "mapGuestAddr", text),
+  },
+  { name: "ipv4-only", short: "4", help: "No IPv6", set: (o) => o.v6.enabled = false },
+  { name: "ipv6-only", short: "6", help: "No IPv4", set: (o) => o.v4.enabled = false },
+]);
+
+const NAMES = group("Names and resolvers", [
+  {
+    name: "dns",
+    short: "D",
+    value: "ADDR",
+    repeat: "list",
+    help: "Resolver for the guest, may be repeated, or none (default: those of /etc/resolv.conf)",
+    set: addDns,
+  },
+  {
+    name: "dns-forward",
+    value: "ADDR",
+    repeat: "family",
+    help: "Address whose port 53 reaches the host's resolver, once per family",
+    set: (o, text) => setAddress(o, "dnsForward", parseUnicast(text)),
+  },
+  {
+    name: "dns-host",
+    value: "ADDR",
+    repeat: "family",
+    help: "Resolver behind --dns-forward (default: the first of its family)",
+    set: (o, text) => setAddress(o, "dnsHost", parseResolver(text)),
+  },
+  {
+    name: "search",
+    short: "S",
+    value: "LIST",
+    help: "Search domains separated by spaces, or none (default: those of /etc/resolv.conf)",
+    set: (o, text) => o.search = parseSearch(text),
+  },
+  {
+    name: "dhcp-dns",
+    help: "Hand resolvers to the guest (default for passt)",
+    set: (o) => o.announceDns = true,
+  },
+  {
+    name: "no-dhcp-dns",
+    help: "Hand out no resolvers (default for pasta)",
+    set: (o) => o.announceDns = false,
+  },
+  {
+    name: "dhcp-search",
+    help: "Hand out search domains (default for passt)",
+    set: (o) => o.announceSearch = true,
+  },
+  {
+    name: "no-dhcp-search",
+    help: "Hand out no search domains (default for pasta)",
+    set: (o) => o.announceSearch = false,
+  },
+  {
+    name: "hostname",
+    short: "H",
+    value: "NAME",
+    help: "Host name that DHCP gives to the guest",
+    set: (o, text) => o.hostname = parseDomain(text),
+  },
+  {
+    name: "fqdn",
+    value: "NAME",
+    help: "Fully qualified name that DHCP gives to the guest",
+    set: (o, text) => o.fqdn = parseDomain(text),
+  },
+]);
+
+const HOST = group("Host side", [
+  {
+    name: "interface",
+    short: "i",
+    value: "NAME",
+    help: "Interface to take addresses and routes from (default: that of the default route)",
+    set: (o, text) => o.interface = parseInterface(text),
+  },
+  {
+    name: "outbound",
+    short: "o",
+    value: "ADDR",
+    repeat: "family",
+    help: "Source address of outbound sockets, once per family (default: the kernel's choice)",
+    set: (o, text) => setAddress(o, "outboundAddress", parseUnicast(text)),
+  },
+  {
+    name: "outbound-if4",
+    value: "NAME",
+    help: "Interface of outbound IPv4 sockets",
+    set: (o, text) => o.v4.outboundInterface = parseInterface(text),
+  },
+  {
+    name: "outbound-if6",
+    value: "NAME",
+    help: "Interface of outbound IPv6 sockets",
+    set: (o, text) => o.v6.outboundInterface = parseInterface(text),
+  },
+]);
+
+const PORTS = group("Port forwarding", [
+  {
+    name: "tcp-ports",
+    short: "t",
+    value: "SPEC",
+    repeat: "list",
+    help:
       "TCP ports of the host for the guest: PORT, PORT:GUESTPORT, lists with commas (default: none)",
-    ],
-    ["udp-ports", "u", "ports", "SPEC", "list", "UDP ports, in the same form (default: none)"],
-    [
-      "tcp-ns",
-      "T",
-      "ports-ns",
-      "SPEC",
-      "list",
-      "TCP ports of the namespace for the host: none or auto",
-      "pasta",
-    ],
-    ["udp-ns", "U", "ports-ns", "SPEC", "list", "UDP ports, in the same form", "pasta"],
-  ]),
-  ...rows("Protocols", [
-    ["no-tcp", "", "flag", "", "once", "No TCP"],
-    ["no-udp", "", "flag", "", "once", "No UDP"],
-    ["no-icmp", "", "flag", "", "once", "No ICMP echo"],
-    ["no-dhcp", "", "flag", "", "once", "No DHCP server"],
-    ["no-dhcpv6", "", "flag", "", "once", "No DHCPv6 server"],
-    ["no-ndp", "", "flag", "", "once", "No answers to neighbour and router solicitations"],
-    ["no-ra", "", "flag", "", "once", "No router advertisements"],
-  ]),
-  ...rows("Namespace", [
-    [
-      "config-net",
-      "",
-      "flag",
-      "",
-      "once",
-      "Give the namespace's interface its addresses and routes, and bring it up",
-      "pasta",
-    ],
-    [
-      "ns-ifname",
-      "I",
-      "interface",
-      "NAME",
-      "once",
-      "Name of the namespace's interface (default: that of the host's)",
-      "pasta",
-    ],
-    [
-      "ns-mac-addr",
-      "",
-      "mac",
-      "MAC",
-      "once",
-      "MAC address of the namespace's interface (default: the kernel's choice)",
-      "pasta",
-    ],
-    ["userns", "", "path", "PATH", "once", "User namespace to join", "later"],
-    ["netns", "", "path", "PATH|NAME", "once", "Network namespace to join", "later"],
-    ["netns-only", "", "flag", "", "once", "Join or create no user namespace", "later"],
-    ["no-netns-quit", "", "flag", "", "once", "Stay when the namespace's file goes", "later"],
-    ["socket", "s", "path", "PATH", "once", "UNIX socket of the hypervisor", "later"],
-    ["fd", "F", "path", "FD", "once", "Connected socket to use", "later"],
-    ["one-off", "1", "flag", "", "once", "Leave after the first client", "later"],
-  ]),
-];
+    set: (o, text) => addPorts(o.tcpPorts, text),
+  },
+  {
+    name: "udp-ports",
+    short: "u",
+    value: "SPEC",
+    repeat: "list",
+    help: "UDP ports, in the same form (default: none)",
+    set: (o, text) => addPorts(o.udpPorts, text),
+  },
+  {
+    name: "tcp-ns",
+    short: "T",
+    value: "SPEC",
+    repeat: "list",
+    mode: "pasta",
+    help: "TCP ports of the namespace for the host: none or auto",
+    set: (o, text) => addNamespacePorts(o.tcpNs, text),
+  },
+  {
+    name: "udp-ns",
+    short: "U",
+    value: "SPEC",
+    repeat: "list",
+    mode: "pasta",
+    help: "UDP ports, in the same form",
+    set: (o, text) => addNamespacePorts(o.udpNs, text),
+  },
+]);
 
-/** An option as the user would write it: the short form where there is one. */
-export function optionLabel(spec: OptionSpec): string {
-  return spec.short ? `-${spec.short}` : `--${spec.name}`;
-}
+const PROTOCOLS = group("Protocols", [
+  { name: "no-tcp", help: "No TCP", set: (o) => o.tcp = false },
+  { name: "no-udp", help: "No UDP", set: (o) => o.udp = false },
+  { name: "no-icmp", help: "No ICMP echo", set: (o) => o.icmp = false },
+  { name: "no-dhcp", help: "No DHCP server", set: (o) => o.dhcp = false },
+  { name: "no-dhcpv6", help: "No DHCPv6 server", set: (o) => o.dhcpv6 = false },
+  {
+    name: "no-ndp",
+    help: "No answers to neighbour and router solicitations",
+    set: (o) => o.ndp = false,
+  },
+  { name: "no-ra", help: "No router advertisements", set: (o) => o.ra = false },
+]);
+
+const NAMESPACE = group("Namespace", [
+  {
+    name: "config-net",
+    mode: "pasta",
+    help: "Give the namespace's interface its addresses and routes, and bring it up",
+    set: (o) => o.configNet = true,
+  },
+  {
+    name: "ns-ifname",
+    short: "I",
+    value: "NAME",
+    mode: "pasta",
+    help: "Name of the namespace's interface (default: that of the host's)",
+    set: (o, text) => o.nsInterface = parseInterface(text),
+  },
+  {
+    name: "ns-mac-addr",
+    value: "MAC",
+    mode: "pasta",
+    help: "MAC address of the namespace's interface (default: the kernel's choice)",
+    set: (o, text) => o.nsMac = parseMac(text),
+  },
+  { name: "userns", value: "PATH", help: "User namespace to join" },
+  { name: "netns", value: "PATH|NAME", help: "Network namespace to join" },
+  { name: "netns-only", help: "Join or create no user namespace" },
+  { name: "no-netns-quit", help: "Stay when the namespace's file goes" },
+  { name: "socket", short: "s", value: "PATH", help: "UNIX socket of the hypervisor" },
+  { name: "fd", short: "F", value: "FD", help: "Connected socket to use" },
+  { name: "one-off", short: "1", help: "Leave after the first client" },
+]);
+
+/** All options, in the order of help and of their effect. */
+export const OPTIONS: readonly OptionSpec[] = [
+  ...GENERAL,
+  ...ADDRESSES,
+  ...NAMES,
+  ...HOST,
+  ...PORTS,
+  ...PROTOCOLS,
+  ...NAMESPACE,
+];

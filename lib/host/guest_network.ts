@@ -23,9 +23,7 @@ import type { Family } from "../context.ts";
 import { E, SysError } from "../sys/errno.ts";
 import { Netlink } from "../sys/netlink.ts";
 import {
-  addAddress,
   type AddressInfo,
-  addRoute,
   IFA_F_NODAD,
   IFA_F_NOPREFIXROUTE,
   IFF_NOARP,
@@ -39,8 +37,8 @@ import {
   RTN_UNICAST,
   RTNH_F_ONLINK,
   RTPROT_BOOT,
-  setLink,
 } from "../sys/rtnetlink.ts";
+import { addAddress, addRoute, setLink } from "../sys/rtnetlink_set.ts";
 import { AF_INET, AF_INET6 } from "../sys/socket.ts";
 import {
   type Address,

@@ -179,8 +179,8 @@ function readFamily(
     ? findLink(links, outboundInterface, v4 ? "--outbound-if4" : "--outbound-if6")
     : undefined;
   const named = options.interface ? findLink(links, options.interface, "-i") : outbound;
-  const link = named ??
-    links.find((link) => link.index === chooseInterface(tables, label, notes));
+  const chosen = named?.index ?? chooseInterface(tables, label, notes);
+  const link = links.find(({ index }) => index === chosen);
   if (!link) return null;
   const host = familyOver(tables, link, v4);
   const given = v4 ? options.v4.address : options.v6.address;

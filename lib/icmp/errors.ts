@@ -27,6 +27,7 @@ import {
 } from "../sys/socket.ts";
 import { isV4 } from "../wire/address.ts";
 import { ICMP_ECHO_ID, ICMP_HEADER_SIZE } from "../wire/icmp.ts";
+import { finishIcmpv6 } from "../wire/icmpv6.ts";
 import { IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
 import { IPV6_HEADER_SIZE, writeIpv6 } from "../wire/ipv6.ts";
 import {
@@ -92,11 +93,14 @@ export function relayError(
   const l3 = quoteOffset(ctx, version), ip = v4 ? IPV4_HEADER_SIZE : IPV6_HEADER_SIZE;
   const length = Math.min(bytes, quoteRoom(version) - ip);
   for (let k = 0; k < length; k++) link.arena.u8[l3 + ip + k] = from[at + k];
-  replaceWord(view, l3 + ip, ICMP_ECHO_ID, sides[tap + SIDE_PORTS] >>> 16);
+  const id = sides[tap + SIDE_PORTS] >>> 16;
   if (v4) {
     const total = ip + length;
+    replaceWord(view, l3 + ip, ICMP_ECHO_ID, id);
     writeIpv4(view, l3, total, IPPROTO_ICMP, QUOTED_TTL, 0, true, sides, guest, sides, our);
-  } else {
+  } else { // the checksum covers addresses that were others on the host's network
+    view.setUint16(l3 + ip + ICMP_ECHO_ID, id);
+    finishIcmpv6(view, l3 + ip, length, sides, guest, sides, our);
     writeIpv6(view, l3, length, IPPROTO_ICMPV6, QUOTED_TTL, 0, sides, guest, sides, our);
   }
   sendQuotedError(ctx, version, type, code, word, address, 0, sides, guest, ip + length);

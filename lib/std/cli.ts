@@ -28,23 +28,14 @@ export interface Args {
   "--"?: string[];
 }
 
-/** Splits off what must not be looked at: after `--`, or from the first non-option on. */
-function splitRest(args: readonly string[], options: ParseOptions): [string[], string[], string[]] {
-  const dashes = args.indexOf("--");
-  let end = dashes < 0 ? args.length : dashes;
-  let rest: string[] = [];
-  if (options.stopEarly) {
-    for (let i = 0; i < end; i++) {
-      const name = /^--([^=]+)$/.exec(args[i])?.[1];
-      if (!args[i].startsWith("-")) {
-        rest = args.slice(i);
-        return [args.slice(0, i), rest, []];
-      }
-      if (name && options.string?.includes(name)) i++; // its value is the next argument
-    }
-    end = Math.min(end, args.length);
+/** Index of the first argument that is neither an option nor an option's value. */
+function firstNonOption(args: readonly string[], end: number, options: ParseOptions): number {
+  for (let i = 0; i < end; i++) {
+    if (!args[i].startsWith("-")) return i;
+    const name = /^--([^=]+)$/.exec(args[i])?.[1];
+    if (name !== undefined && options.string?.includes(name)) i++; // its value is the next argument
   }
-  return [args.slice(0, end), rest, dashes < 0 ? [] : args.slice(dashes + 1)];
+  return end;
 }
 
 /**
@@ -68,7 +59,12 @@ function splitRest(args: readonly string[], options: ParseOptions): [string[], s
  * ```
  */
 export function parseArgs(args: readonly string[], options: ParseOptions = {}): Args {
-  const [own, rest, after] = splitRest(args, options);
+  const dashes = args.indexOf("--");
+  const behind = dashes < 0 ? args.length : dashes;
+  const end = options.stopEarly ? firstNonOption(args, behind, options) : behind;
+  // stopped early, "--" belongs to what is not looked at
+  const rest = end < behind ? args.slice(end) : [];
+  const after = end < behind ? [] : args.slice(behind + 1);
   const known: Record<string, { type: "string" | "boolean"; multiple: boolean }> = {};
   const multiple = (name: string) => options.collect?.includes(name) ?? false;
   for (const name of options.boolean ?? []) known[name] = { type: "boolean", multiple: false };
@@ -76,7 +72,7 @@ export function parseArgs(args: readonly string[], options: ParseOptions = {}): 
     known[name] = { type: "string", multiple: multiple(name) };
   }
   const { values, positionals } = nodeParseArgs({
-    args: own,
+    args: args.slice(0, end),
     options: known,
     strict: false,
     allowPositionals: true,

@@ -31,10 +31,10 @@ const NLM_F_DUMP_INTR = 0x10;
 const NLM_F_CAPPED = 0x100;
 const NLM_F_ACK_TLVS = 0x200;
 const NLM_F_DUMP = 0x300;
-/** Flags of requests that create (linux/netlink.h): not if it is there; create; at the end. */
+/** Flags of requests that create (linux/netlink.h): in place of what is there; not if it is there. */
+export const NLM_F_REPLACE = 0x100;
 export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;
-export const NLM_F_APPEND = 0x800;
 
 const NLMSG_ERROR = 2; // linux/netlink.h
 const NLMSG_DONE = 3;

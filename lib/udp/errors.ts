@@ -68,7 +68,6 @@ export function drainErrors(state: UdpState, fd: number, flow: number, listener 
 /** The flow that an error from a listener's queue is about, or -1. */
 function flowOfError(state: UdpState, listener: number): number {
   const { ctx, hostKey, error } = state;
-  state.lastInbound = -1; // its words are overwritten
   if (!readAddresses(state, error, 0, listener)) return -1;
   hostKey.words[SIDE_PIF] = Pif.HOST;
   const found = ctx.table.lookup(IPPROTO_UDP, hostKey);

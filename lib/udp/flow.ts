@@ -29,6 +29,7 @@ import {
   IPPROTO_UDP,
   setOption,
   SO_RCVBUF,
+  SO_RCVBUFFORCE,
   SOCK_DGRAM,
   SOL_SOCKET,
 } from "../sys/socket.ts";
@@ -40,8 +41,8 @@ import { base, Flag, touch, type UdpState, W } from "./state.ts";
 export const ONE_WAY_TIMEOUT = 30; // RFC 4787 §4.3 knows NATs with 30 s for unanswered mappings
 export const TWO_WAY_TIMEOUT = 120; // RFC 4787 §4.3, REQ-5: not less than two minutes
 const BOTH_WAYS = Flag.FROM_TAP | Flag.TO_TAP;
-/** Receive buffer asked for; the kernel gives what rmem_max allows (socket(7)). */
-const RECEIVE_BUFFER = 1 << 20;
+/** Receive buffer asked for; without CAP_NET_ADMIN the kernel gives what rmem_max allows (socket(7)). */
+const RECEIVE_BUFFER = 4 << 20;
 
 /** Whether both ends of {@linkcode UdpState.key} or `hostKey` are single nodes with ports. */
 function unicast(words: Int32Array): boolean {
@@ -118,7 +119,9 @@ function connectedSocket(state: UdpState, scope: number): number {
 export function prepareSocket(fd: number, v4: boolean): void {
   setOption(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_RECVERR : IPV6_RECVERR, 1);
   setOption(fd, IPPROTO_UDP, UDP_GRO, 1);
-  setOption(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
+  if (setOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER) < 0) {
+    setOption(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
+  }
 }
 
 /** No flow for a guest's datagram: ICMP where the network says so, a warning where we are short. */

@@ -140,7 +140,6 @@ export function udpListenEvent(ctx: Context, index: number, events: number): voi
 
 function receive(state: UdpState, index: number): void {
   const { rxNamed } = state, listener = state.listeners[index];
-  state.lastInbound = -1;
   for (let round = 0; round < RX_ROUNDS; round++) {
     const headers = listener.v4 ? HEADERS4 : HEADERS6;
     if (state.rxNamedHeader !== headers) {

@@ -18,9 +18,10 @@
  *   answers leave through the listener, from the address that was addressed.
  * - errors (`errors.ts`): ICMP errors come from sockets' error queues and go to the guest as ICMP.
  *
- * Limits: multicast and broadcast are not forwarded. Fragments from the guest are dropped: with its
- * MTU at the default of 65520 it has no reason to make any. Fragments from the network arrive reassembled;
- * what is larger than the guest's MTU is sent as one oversized frame.
+ * Limits: multicast and broadcast are not forwarded. Fragments from the guest are dropped, so its
+ * datagrams cannot be larger than its MTU (the default, 65520, leaves it no reason to make any).
+ * Fragments from the network arrive reassembled; what is larger than the guest's MTU is sent as one
+ * oversized frame, which a Linux guest accepts. ICMP errors from the guest are not passed on.
  *
  * @module
  */

@@ -76,8 +76,7 @@ export interface Batch {
   /** -1: none */
   flow: number;
   count: number;
-  /** whether datagrams carry a destination and source address: the flow has no socket of its own */
-  named: boolean;
+  /** bytes of the destination and the source address each datagram carries; 0: connected socket */
   nameBytes: number;
   infoBytes: number;
 }
@@ -106,19 +105,15 @@ export class UdpState {
   /** Headers before the payload that the receiving messages of `rx` and `rxNamed` are aimed at. */
   rxHeader = 0;
   rxNamedHeader = 0;
-  readonly batch: Batch = { flow: -1, count: 0, named: false, nameBytes: 0, infoBytes: 0 };
+  readonly batch: Batch = { flow: -1, count: 0, nameBytes: 0, infoBytes: 0 };
   /** Per message of the batch: where the guest's IP packet begins in the link's arena. */
   readonly batchL3: Int32Array<ArrayBuffer> = new Int32Array(TX_MESSAGES);
-  readonly batchBytes: Int32Array<ArrayBuffer> = new Int32Array(TX_MESSAGES);
   /** Flow of the last datagram from the guest in this batch of frames, whose words are in `key`. */
   lastFlow = -1;
-  /** Flow of the last datagram from a listener in this event, whose words are in `hostKey`. */
-  lastInbound = -1;
   readonly key: FlowSide = new FlowSide();
   readonly hostKey: FlowSide = new FlowSide();
   readonly tgt: FlowSide = new FlowSide();
   readonly offender: Int32Array<ArrayBuffer> = new Int32Array(4);
-  readonly local: Int32Array<ArrayBuffer> = new Int32Array(4);
   /** Parsed again when an error is about a guest's packet of the batch. */
   readonly packet: Packet = new Packet();
   readonly listeners: Listener[] = [];

@@ -204,8 +204,14 @@ def datagrams(address, port, sizes):
     return {"wrong": wrong}
 
 
+IP_RECVERR = (socket.IPPROTO_IP, 11)  # linux/in.h
+IPV6_RECVERR = (socket.IPPROTO_IPV6, 25)  # linux/in6.h
+
+
 def datagram_error(address, port):
     sock = socket.socket(family(address), socket.SOCK_DGRAM)
+    # without it the kernel keeps all errors but a closed port to itself
+    sock.setsockopt(*(IPV6_RECVERR if ":" in address else IP_RECVERR), 1)
     sock.settimeout(1)
     sock.connect((address, port))
     for _ in range(3):

@@ -33,6 +33,8 @@ export interface IperfOptions {
   streams?: number;
   /** UDP at this rate (iperf3's notation, 0 = as fast as it can) with such datagrams. */
   udp?: { rate: string; length: number };
+  /** Address the server binds to: UDP answers must come from the address that was asked. */
+  bind?: string;
   /** Length of an interval in seconds. */
   interval?: number;
 }
@@ -103,6 +105,7 @@ export async function iperf(
   options: IperfOptions,
 ): Promise<IperfReport> {
   const command = ["iperf3", "-s", "-1", "-p", `${options.port}`];
+  if (options.bind) command.push("-B", options.bind);
   const server = await serve(command, { tcp: options.port });
   try {
     const timeoutMs = iperfTimeout(options.seconds);

@@ -20,6 +20,7 @@ export const TEST_PACKAGES = [
   "iputils-tracepath",
   "isc-dhcp-client",
   "libc6-dev",
+  "nftables", // drops frames
   "procps",
   "python3",
   "python3-scapy",

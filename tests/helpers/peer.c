@@ -95,8 +95,8 @@ static int open_server(int type, int port)
 
 	if (fd < 0)
 		fd = socket(AF_INET, type | SOCK_NONBLOCK, 0);
-	else
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+	setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(fd, (void *)&sa, length))
 		die("bind");
@@ -146,15 +146,28 @@ static void echo_stream(int fd)
 	}
 }
 
+/* Answers from the address that was asked: the machine has several. */
 static void echo_datagrams(int fd)
 {
 	struct sockaddr_storage from;
-	socklen_t length = sizeof(from);
+	char control[256];
+	struct iovec iov = { .iov_base = buffer };
+	struct msghdr m = { .msg_name = &from, .msg_iov = &iov, .msg_iovlen = 1,
+			    .msg_control = control };
+	struct cmsghdr *c;
 	ssize_t n;
 
-	while ((n = recvfrom(fd, buffer, sizeof(buffer), 0, (void *)&from, &length)) >= 0) {
-		sendto(fd, buffer, n, 0, (void *)&from, length);
-		length = sizeof(from);
+	for (;;) {
+		m.msg_namelen = sizeof(from);
+		m.msg_controllen = sizeof(control);
+		iov.iov_len = sizeof(buffer);
+		if ((n = recvmsg(fd, &m, 0)) < 0)
+			return;
+		for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+			if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
+				((struct in6_pktinfo *)CMSG_DATA(c))->ipi6_ifindex = 0;
+		iov.iov_len = n;
+		sendmsg(fd, &m, 0);
 	}
 }
 

@@ -31,6 +31,7 @@ const PROGRAMS: Record<string, string> = {
   "iputils-ping": "/usr/bin/ping",
   "iputils-tracepath": "/usr/bin/tracepath",
   "isc-dhcp-client": "/usr/sbin/dhclient",
+  "nftables": "/usr/sbin/nft",
   "python3": "/usr/bin/python3",
   "python3-scapy": "/usr/lib/python3/dist-packages/scapy/all.py",
   "socat": "/usr/bin/socat",

@@ -342,13 +342,18 @@ export class Testbed {
   /** Starts a guest that only waits, and gives the means to run commands in its network. */
   async idleGuest(options: GuestOptions = {}): Promise<IdleGuest> {
     const marker = "guest is ready";
+    const before = new Set(this.guestProcesses().map(({ pid }) => pid));
+    const idle = () =>
+      this.guestProcesses().find(({ pid, command }) =>
+        command === "sleep 3600" && !before.has(pid)
+      );
     const background = await this.startGuest(
       ["/bin/sh", "-c", `echo ${marker}; exec sleep 3600`],
       options,
     );
     await background.waitFor(marker);
-    await until(() => this.guestProcesses().some(({ command }) => command === "sleep 3600"));
-    const found = this.guestProcesses().find(({ command }) => command === "sleep 3600");
+    await until(() => idle() !== undefined);
+    const found = idle();
     if (!found) throw new Error(`No guest process found: ${background.stderr}`);
     return new IdleGuest(this, background, found.pid);
   }

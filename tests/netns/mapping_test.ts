@@ -115,7 +115,7 @@ Deno.test({
       await t.step(name, async () => {
         const guest = await bed.idleGuest({ options });
         assertStringIncludes(await asks(guest, Net.REMOTE4), `from ${Net.HOST4} `);
-        assertStringIncludes(await asks(guest, Net.REMOTE6), "from 2001:0db8:0001:");
+        assertStringIncludes(await asks(guest, Net.REMOTE6), "from [2001:0db8:0001:");
         const addresses = (await guest.run(["ip", "-o", "addr"])).stdout;
         const expected = options.length > 0 ? "10.11.12.13/24" : `${Net.HOST4}/24`;
         assertStringIncludes(addresses, expected);

@@ -31,6 +31,7 @@ for (const user of [false, true]) {
               const server = Testbed.addresses(family).remote;
               const udp = { rate: RATE, length: 1200 };
               const report = await iperf(guest, serve, {
+                bind: server,
                 server,
                 port: PORT,
                 seconds: 1,

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Ev, W } from "../../lib/tcp/words.ts";
 import { ACK, FIN, RST, SYN, synOptions } from "./segment.ts";
-import { connected, Guest, HostSocket, pattern, World } from "./world.ts";
+import { assertBytes, connected, Guest, HostSocket, pattern, World } from "./world.ts";
 
 const CLOSED_PORT = 1; // tcpmux: nobody listens
 
@@ -153,7 +153,7 @@ Deno.test("payload and FIN on the ACK that ends the handshake are taken", () => 
   world.settle();
   assertEquals(world.segments().at(-1)!.ack, guest.seq + 101);
   using server = world.until(() => listener.accept());
-  assertEquals(server.receive(), pattern(100));
+  assertBytes(server.receive(), pattern(100));
   assertEquals(server.receive(), 0);
 });
 
@@ -211,7 +211,7 @@ Deno.test("a full flow table refuses new connections and leaves old ones alone",
   assertEquals(world.one().flags, RST | ACK);
   old.guest.data(pattern(10));
   world.settle();
-  assertEquals(old.server.receive(), pattern(10));
+  assertBytes(old.server.receive(), pattern(10));
 });
 
 const MSS = W.MSS, SHIFT = W.WND_SHIFT;
@@ -297,7 +297,7 @@ for (const v6 of [false, true]) {
     assertEquals([data.seq, data.payload], [guest.ack, pattern(1000)]);
     guest.data(pattern(50));
     world.settle();
-    assertEquals(client.receive(), pattern(50));
+    assertBytes(client.receive(), pattern(50));
   });
 }
 

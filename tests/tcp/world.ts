@@ -17,6 +17,7 @@ import {
   familyOf,
   newSocket,
   setOption,
+  SO_PEEK_OFF,
   SO_RCVBUF,
   SO_SNDBUF,
   SOCK_STREAM,
@@ -24,10 +25,11 @@ import {
   SOL_SOCKET,
 } from "../../lib/sys/socket.ts";
 import { Tcp } from "../../lib/tcp/mod.ts";
+import { Do, W } from "../../lib/tcp/words.ts";
 import { DATA_WORDS } from "../../lib/flow/table.ts";
 import { LOOPBACK4, LOOPBACK6 } from "../../lib/wire/address.ts";
 import { Packet, parseIp } from "../../lib/wire/packet.ts";
-import { address, fakeContext, type FakeContext } from "../helpers/fake_context.ts";
+import { address, type FakeContext, fakeContext } from "../helpers/fake_context.ts";
 import type { FakeContextOptions } from "../helpers/fake_context.ts";
 import { FakeLink } from "../helpers/fake_link.ts";
 import {
@@ -169,10 +171,10 @@ export class World {
   }
 
   /** Turns until `done` gives something, for what another thread of the kernel has to do first. */
-  until<T>(done: () => T | null | false | undefined, what = "condition"): T {
+  until<T>(done: () => T | null | false | undefined | 0, what = "condition"): T {
     for (let k = 0; k < 2000; k++) {
       const result = done();
-      if (result !== null && result !== false && result !== undefined) return result;
+      if (result) return result;
       this.turn(1);
     }
     throw new Error(`Never came true: ${what}`);
@@ -294,6 +296,12 @@ export class Guest {
   }
 }
 
+/** Takes the kernel's peek offset away, as on a kernel before 6.9. */
+export function withoutPeekOffset(guest: Guest): void {
+  guest.poke(W.DO, guest.word(W.DO) & ~Do.PEEK_OFF);
+  setOption(guest.word(W.FD), SOL_SOCKET, SO_PEEK_OFF, -1);
+}
+
 /** How {@linkcode connected} makes a connection. */
 export interface ConnectOptions {
   v6?: boolean;
@@ -340,6 +348,18 @@ export function pattern(length: number, from = 0): Uint8Array<ArrayBuffer> {
     bytes[i] = at ^ at >>> 8 ^ at >>> 16 ^ (at >>> 12) * 7;
   }
   return bytes;
+}
+
+/** Throws when two byte strings differ, with the place (a whole difference would take minutes to print). */
+export function assertBytes(actual: Uint8Array | number, expected: Uint8Array): void {
+  if (typeof actual === "number") throw new Error(`${actual} instead of bytes`);
+  const length = Math.min(actual.length, expected.length);
+  for (let i = 0; i < length; i++) {
+    if (actual[i] !== expected[i]) throw new Error(`Bytes differ from ${i} of ${length} on`);
+  }
+  if (actual.length !== expected.length) {
+    throw new Error(`${actual.length} bytes instead of ${expected.length}`);
+  }
 }
 
 /** Everything in one array. */

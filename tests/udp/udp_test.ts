@@ -8,6 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 import { FlowState } from "../../lib/flow/types.ts";
 import { GSO } from "../../lib/link/link.ts";
 import { UDP_SEGMENT } from "../../lib/sys/ip_options.ts";
+import { libc } from "../../lib/sys/libc.ts";
 import { IPPROTO_UDP, setOption } from "../../lib/sys/socket.ts";
 import { ONE_WAY_TIMEOUT, TWO_WAY_TIMEOUT, udpEvent } from "../../lib/udp/mod.ts";
 import { Guest, HostSocket, PATHS, udpFrame } from "./guest.ts";
@@ -218,4 +219,26 @@ Deno.test("a port nobody listens on is told to the guest as port unreachable", a
     assertEquals(guest.frames(1).length, 1);
     guest.close();
   }
+});
+
+Deno.test("udpFromTap() drops datagrams when there are no descriptors left, and recovers", () => {
+  const RLIMIT_NOFILE = 7; // sys/resource.h
+  const guest = new Guest(), server = new HostSocket(), { ctx } = guest;
+  const frame = (n: number) =>
+    udpFrame(ctx, "192.0.2.2", 4000 + n, "192.0.2.1", server.port, bytes(n));
+  const before = new BigUint64Array(2);
+  libc.getrlimit(RLIMIT_NOFILE, before);
+  const free = libc.dup(server.fd); // the lowest free descriptor
+  libc.close(free);
+  assertEquals(ctx.epoll.fd >= 0, true);
+  libc.setrlimit(RLIMIT_NOFILE, BigUint64Array.of(BigInt(free + 2), before[1]));
+  guest.send([1, 2, 3, 4, 1].map(frame));
+  libc.setrlimit(RLIMIT_NOFILE, before);
+  const arrived = server.receiveAll().map(({ payload }) => payload.length);
+  assert(arrived.length < 5 && arrived.at(-1) === 1, `${arrived}`);
+  ctx.table.verify();
+  guest.send([frame(4)]);
+  assertEquals(server.receiveAll().length, 1);
+  server.close();
+  guest.close();
 });

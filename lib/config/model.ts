@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * The command line as a plain object: its type and its defaults.
+ *
+ * @module
+ */
+import type { LevelName } from "@std/log";
+import type { Address } from "../wire/address.ts";
+
+/** What the options say about one address family; null: not given. */
+export interface FamilyOptions {
+  /** False with -6 (IPv4) or -4 (IPv6). */
+  enabled: boolean;
+  /** -a */
+  address: Address | null;
+  /** Length from -a or -n, 1–32 or 1–128. */
+  prefixLength: number | null;
+  /** -g */
+  gateway: Address | null;
+  /** -o */
+  outboundAddress: Address | null;
+  /** --outbound-if4/6 */
+  outboundInterface: string | null;
+  /** -D, addresses of this family. */
+  dns: Address[];
+  dnsForward: Address | null;
+  dnsHost: Address | null;
+  mapHostLoopback: Address | null;
+  mapGuestAddr: Address | null;
+}
+
+/** The command line. */
+export interface Options {
+  mode: "pasta" | "passt";
+  help: boolean;
+  version: boolean;
+  /** Command and arguments to run; empty: the user's shell. */
+  command: string[];
+  /** From -q, -d, --trace. */
+  logLevel: LevelName;
+  logFile: string | null;
+  foreground: boolean;
+  pcap: string | null;
+  configNet: boolean;
+  /** -n, 1–32; also in `v4.prefixLength`. */
+  netmask: number | null;
+  /** -i */
+  interface: string | null;
+  /** -I */
+  nsInterface: string | null;
+  /** --ns-mac-addr, 6 bytes */
+  nsMac: Uint8Array<ArrayBuffer> | null;
+  /** -M, 6 bytes */
+  ourMac: Uint8Array<ArrayBuffer> | null;
+  /** -m: 1280–65520; 0: set and announce none; null: not given. */
+  mtu: number | null;
+  /** False with --no-map-gw or --map-host-loopback none. */
+  mapGateway: boolean;
+  v4: FamilyOptions;
+  v6: FamilyOptions;
+  /** Whether -D was given: /etc/resolv.conf does not count then. */
+  dnsGiven: boolean;
+  /** -S; null: from /etc/resolv.conf. */
+  search: string[] | null;
+  /** Whether resolvers and search domains are handed to the guest. */
+  announceDns: boolean;
+  announceSearch: boolean;
+  hostname: string;
+  fqdn: string;
+  /** -t, -u, -T, -U as written, for `parsePortSpec`. */
+  tcpPorts: string[];
+  udpPorts: string[];
+  tcpNs: string[];
+  udpNs: string[];
+  /** False with --no-…. */
+  tcp: boolean;
+  udp: boolean;
+  icmp: boolean;
+  dhcp: boolean;
+  dhcpv6: boolean;
+  ndp: boolean;
+  ra: boolean;
+}
+
+function familyDefaults(): FamilyOptions {
+  return {
+    enabled: true,
+    address: null,
+    prefixLength: null,
+    gateway: null,
+    outboundAddress: null,
+    outboundInterface: null,
+    dns: [],
+    dnsForward: null,
+    dnsHost: null,
+    mapHostLoopback: null,
+    mapGuestAddr: null,
+  };
+}
+
+/** What holds when no option is given. */
+export function defaultOptions(mode: "pasta" | "passt"): Options {
+  return {
+    mode,
+    help: false,
+    version: false,
+    command: [],
+    logLevel: "INFO",
+    logFile: null,
+    foreground: false,
+    pcap: null,
+    configNet: false,
+    netmask: null,
+    interface: null,
+    nsInterface: null,
+    nsMac: null,
+    ourMac: null,
+    mtu: null,
+    mapGateway: true,
+    v4: familyDefaults(),
+    v6: familyDefaults(),
+    dnsGiven: false,
+    search: null,
+    announceDns: mode === "passt",
+    announceSearch: mode === "passt",
+    hostname: "",
+    fqdn: "",
+    tcpPorts: [],
+    udpPorts: [],
+    tcpNs: [],
+    udpNs: [],
+    tcp: true,
+    udp: true,
+    icmp: true,
+    dhcp: true,
+    dhcpv6: true,
+    ndp: true,
+    ra: true,
+  };
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { helpText } from "../../lib/config/help.ts";
+import { OPTION_GROUPS, OPTIONS } from "../../lib/config/table.ts";
+
+Deno.test("helpText() names every option of the mode, and none that is not there yet", () => {
+  const text = helpText("pasta");
+  for (const { name, short, set, value } of OPTIONS) {
+    const entry = `${short ? `-${short}, ` : "    "}--${name}${value ? ` ${value}` : ""}`;
+    assertEquals(
+      text.split("\n").some((line) => `${line} `.startsWith(`  ${entry} `)),
+      set !== undefined,
+    );
+  }
+});
+
+Deno.test("helpText() fits a terminal of 80 columns and ends its last line", () => {
+  const lines = helpText("pasta").split("\n");
+  assertEquals(lines.pop(), "");
+  for (const line of lines) assert(line.length <= 80 && line === line.trimEnd(), line);
+});
+
+Deno.test("helpText() leaves out what only the other mode has", () => {
+  assertStringIncludes(helpText("pasta"), "--config-net");
+  assertEquals(helpText("passt").includes("--config-net"), false);
+});
+
+Deno.test("the option table has no name or letter twice, and every group is used", () => {
+  const names = OPTIONS.map(({ name }) => name);
+  const letters = OPTIONS.flatMap(({ short }) => short ? [short] : []);
+  assertEquals(new Set(names).size, names.length);
+  assertEquals(new Set(letters).size, letters.length);
+  assertEquals(new Set(OPTIONS.map(({ group }) => group)), new Set(OPTION_GROUPS));
+  for (const { name, short, value } of OPTIONS) {
+    assertMatch(name, /^[a-z][a-z0-9-]+$/);
+    assert(short === undefined || /^[a-zA-Z0-9]$/.test(short));
+    assert(value !== "");
+  }
+});
