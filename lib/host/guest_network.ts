@@ -9,8 +9,8 @@
  * they were given.
  *
  * IPv6 must be usable at once, so duplicate address detection (RFC 4862 §5.4) is avoided: nobody else
- * is on this link. Addresses we add carry IFA_F_NODAD; for the kernel's own link-local address the tap is
- * brought up with IFF_NOARP, the address gets the flag, and then the interface may resolve neighbours.
+ * is on this link. Addresses we add carry IFA_F_NODAD; so that this holds for the link-local address
+ * too, the kernel is told not to make one, and we add the one it would have made.
  *
  * Routes depend on each other, a gateway must be reachable before a route can use it, so they are
  * added in passes until a pass adds none.
@@ -26,9 +26,7 @@ import {
   type AddressInfo,
   IFA_F_NODAD,
   IFA_F_NOPREFIXROUTE,
-  IFF_NOARP,
   IFF_UP,
-  listAddresses,
   listLinks,
   type RouteInfo,
   RT_SCOPE_LINK,
@@ -47,12 +45,14 @@ import {
   isLinkLocal,
   isUnspecified,
   isV4,
+  linkLocalFromMac,
   sameAddress,
 } from "../wire/address.ts";
 import type { HostFamily, HostNetwork } from "./host_network.ts";
 import type { Network } from "./network.ts";
 
 const LOOPBACK_INDEX = 1; // the loopback interface is the first of every namespace
+const LINK_LOCAL_PREFIX = 64; // RFC 4291 §2.5.6
 /** Packets the tap may queue towards us. */
 export const TX_QUEUE_LENGTH = 10_000;
 
@@ -191,15 +191,18 @@ function configureFamily(
   for (const [, error] of [...refused, ...stillRefused]) getLogger().debug(error.message);
 }
 
-/** Spares the kernel's link-local address the detection of duplicates. @returns it, or null */
-function settleLinkLocal(netlink: Netlink, ifindex: number): Address | null {
-  const info = listAddresses(netlink, AF_INET6).find((info) =>
-    info.ifindex === ifindex && info.scope === RT_SCOPE_LINK
-  );
-  if (!info) return null;
-  const settled = { ...info, flags: info.flags | IFA_F_NODAD };
-  addAddress(netlink, ifindex, settled, "set address flags", true);
-  return info.address;
+/** Gives the tap the link-local address that the kernel would make, but usable at once. */
+function addLinkLocal(netlink: Netlink, ifindex: number, address: Address): void {
+  const info = {
+    family: AF_INET6,
+    address,
+    peer: null,
+    broadcast: null,
+    prefixLength: LINK_LOCAL_PREFIX,
+    scope: RT_SCOPE_LINK,
+    flags: IFA_F_NODAD,
+  };
+  addAddress(netlink, ifindex, info, `add address ${formatAddress(address)}`);
 }
 
 /** Brings the tap up and gives it addresses and routes. */
@@ -209,16 +212,15 @@ function configure(
   options: Options,
   host: HostNetwork,
   network: Network,
+  mac: Uint8Array,
 ): void {
   const { ip4, ip6 } = network;
-  setLink(netlink, ifindex, { set: IFF_UP | (ip6 ? IFF_NOARP : 0) }, "bring interface up");
+  setLink(netlink, ifindex, { set: IFF_UP }, "bring interface up");
   if (ip6) {
-    const linkLocal = settleLinkLocal(netlink, ifindex);
-    setLink(netlink, ifindex, { clear: IFF_NOARP }, "allow neighbour discovery");
-    if (linkLocal) {
-      copyAddress(ip6.linkLocalSeen, 0, linkLocal, 0);
-      if (isUnspecified(ip6.addrSeen)) copyAddress(ip6.addrSeen, 0, linkLocal, 0);
-    }
+    const linkLocal = linkLocalFromMac(mac);
+    addLinkLocal(netlink, ifindex, linkLocal);
+    copyAddress(ip6.linkLocalSeen, 0, linkLocal, 0);
+    if (isUnspecified(ip6.addrSeen)) copyAddress(ip6.addrSeen, 0, linkLocal, 0);
     configureFamily(netlink, ifindex, options.v6, ip6, host.v6);
   }
   if (ip4) configureFamily(netlink, ifindex, options.v4, ip4, host.v4);
@@ -246,10 +248,11 @@ export function configureGuest(
     ...(options.nsMac && { mac: options.nsMac }),
     ...(network.announceMtu && { mtu: network.mtu }),
     txQueueLength: TX_QUEUE_LENGTH,
+    noLinkLocal: options.configNet && network.ip6 !== null,
   };
   setLink(netlink, ifindex, change, `set up ${network.ifname}`);
-  if (options.configNet) configure(netlink, ifindex, options, host, network);
   const mac = listLinks(netlink).find((link) => link.index === ifindex)?.mac;
   if (!mac) throw new SysError("netlink", `read MAC address of ${network.ifname}`, E.ENODEV);
+  if (options.configNet) configure(netlink, ifindex, options, host, network, mac);
   return mac;
 }

@@ -36,7 +36,13 @@ export const IFLA = {
   IFNAME: 3,
   MTU: 4,
   TXQLEN: 13,
+  AF_SPEC: 26,
 } as const;
+
+/** Attributes of the IPv6 part of AF_SPEC (linux/if_link.h). */
+export const IFLA_INET6 = { ADDR_GEN_MODE: 8 } as const;
+/** No address is generated when the interface comes up (linux/if_link.h). */
+export const IN6_ADDR_GEN_MODE_NONE = 1;
 
 /** Address attributes (linux/if_addr.h). */
 export const IFA = {
@@ -64,7 +70,6 @@ export const RTA = {
 /** Interface flags (linux/if.h). */
 export const IFF_UP = 0x1;
 export const IFF_LOOPBACK = 0x8;
-export const IFF_NOARP = 0x80;
 /** ARPHRD_ETHER (linux/if_arp.h): the link layer has 6-byte addresses. */
 export const ARPHRD_ETHER = 1;
 /** Address flags (linux/if_addr.h). */

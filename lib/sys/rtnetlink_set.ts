@@ -5,18 +5,14 @@
  * @module
  */
 import { ifaddrmsg, ifinfomsg, nlmsghdr, rtmsg, rtnexthop, rtvia } from "./layout.ts";
-import {
-  type Netlink,
-  NetlinkRequest,
-  NLM_F_CREATE,
-  NLM_F_EXCL,
-  NLM_F_REPLACE,
-} from "./netlink.ts";
+import { type Netlink, NetlinkRequest, NLM_F_CREATE, NLM_F_EXCL } from "./netlink.ts";
 import {
   addressBytes,
   type AddressInfo,
   IFA,
   IFLA,
+  IFLA_INET6,
+  IN6_ADDR_GEN_MODE_NONE,
   type RouteInfo,
   RT_TABLE_MAIN,
   RTA,
@@ -42,6 +38,8 @@ export interface LinkChange {
   /** Flags to set and to clear (IFF_…). */
   set?: number;
   clear?: number;
+  /** The kernel shall not make a link-local IPv6 address when the interface comes up. */
+  noLinkLocal?: boolean;
 }
 
 /** Changes an interface in one request. @param what the change in words, for the error @throws SysError */
@@ -56,12 +54,16 @@ export function setLink(netlink: Netlink, ifindex: number, change: LinkChange, w
   if (change.mac) request.bytes(IFLA.ADDRESS, change.mac);
   if (change.mtu !== undefined) request.u32(IFLA.MTU, change.mtu);
   if (change.txQueueLength !== undefined) request.u32(IFLA.TXQLEN, change.txQueueLength);
+  if (change.noLinkLocal) {
+    request.nested(IFLA.AF_SPEC, (spec) => {
+      spec.nested(AF_INET6, (v6) => v6.u8(IFLA_INET6.ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE));
+    });
+  }
   netlink.request(request, 0, what);
 }
 
 /**
- * Adds an address to `ifindex` (not to the one it was read from), or changes the flags of one that is
- * there with `replace`.
+ * Adds an address to `ifindex` (not to the one it was read from).
  *
  * @throws SysError; EEXIST when it is there
  */
@@ -70,7 +72,6 @@ export function addAddress(
   ifindex: number,
   info: Omit<AddressInfo, "ifindex">,
   what: string,
-  replace = false,
 ): void {
   const body = new Uint8Array(ifaddrmsg.size);
   body[ifaddrmsg.at.ifa_family] = info.family;
@@ -83,11 +84,7 @@ export function addAddress(
     .bytes(IFA.ADDRESS, writeAddress(info.peer ?? info.address, info.family))
     .u32(IFA.FLAGS, info.flags);
   if (info.broadcast) request.bytes(IFA.BROADCAST, writeAddress(info.broadcast, info.family));
-  netlink.request(
-    request,
-    replace ? NLM_F_CREATE | NLM_F_REPLACE : NLM_F_CREATE | NLM_F_EXCL,
-    what,
-  );
+  netlink.request(request, NLM_F_CREATE | NLM_F_EXCL, what);
 }
 
 const isV4 = (words: Words): boolean => words[0] === 0 && words[1] === 0 && words[2] === V4_MAPPED;

@@ -14,7 +14,7 @@ import { EventType } from "../context.ts";
 import type { PortRule } from "../forward/ports.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, SysError } from "../sys/errno.ts";
-import { libc } from "../sys/libc.ts";
+import { errno, libc } from "../sys/libc.ts";
 import {
   acceptSocket,
   AF_INET,
@@ -132,13 +132,16 @@ function bindListener(tcp: TcpState, rule: PortRule, port: number): number {
   let result = 0;
   if (rule.device) {
     const device = new TextEncoder().encode(`${rule.device}\0`);
-    result = libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, device.length);
+    if (libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, device.length) < 0) {
+      result = -errno();
+    }
   }
   if (result === 0) result = bindSocket(fd, address, 0, port);
-  if (result < 0 || libc.listen(fd, BACKLOG) < 0) {
+  if (result === 0 && libc.listen(fd, BACKLOG) < 0) result = -errno();
+  if (result < 0) {
     libc.close(fd);
     const hint = result === -E.EACCES && port < LOW_PORT_LIMIT ? LOW_PORT_HINT : "";
-    throw new SysError("bind", name, result < 0 ? -result : E.EADDRINUSE, hint);
+    throw new SysError("bind", name, -result, hint);
   }
   return fd;
 }

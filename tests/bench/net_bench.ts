@@ -9,7 +9,7 @@
  */
 import { iperf } from "../helpers/iperf.ts";
 import { peer } from "../helpers/peer.ts";
-import { Background } from "../helpers/run.ts";
+import { Background, sleep } from "../helpers/run.ts";
 import { Testbed } from "../helpers/testbed.ts";
 import { figure, formatTable, median, ratio } from "./table.ts";
 import { openProgram, openVeth, type Program, type Target } from "./targets.ts";
@@ -32,7 +32,7 @@ export interface NetBenchOptions {
 }
 
 /** Sections in the order in which they run. */
-export const SECTIONS = ["tcp", "udp", "latency", "stalls", "start", "many"] as const;
+export const SECTIONS = ["tcp", "udp", "latency", "stalls", "start", "many", "growth"] as const;
 
 const PORT = 25301;
 const BYTES_PER_GB = 1e9;
@@ -323,6 +323,40 @@ async function benchMany(options: NetBenchOptions): Promise<void> {
   console.log(formatTable([...header, "µs per round trip on one"], rows) + "\n");
 }
 
+/** Seconds of load, and when what has been allocated by then counts as the beginning. */
+const GROWTH_SECONDS = 60;
+const SETTLED_SECONDS = 10;
+
+/** Memory in the course of a minute of load with many short connections and one bulk stream. */
+async function benchGrowth(options: NetBenchOptions): Promise<void> {
+  const program = await peer();
+  const rows: string[][] = [];
+  for (const tested of [options.peer, options.own]) {
+    if (!tested) continue;
+    await using bed = await Testbed.create({ user: true });
+    const target = await openProgram(bed, tested, options.mtus[0]!);
+    await target.serve([program, "serve", `${PORT + 1}`], { tcp: PORT + 1 });
+    const load = [program, "crr", target.server, `${PORT + 1}`, `${GROWTH_SECONDS}`];
+    const how = { server: target.server, port: PORT, seconds: GROWTH_SECONDS };
+    const running = Promise.all([
+      iperf(target, target.serve, how),
+      target.run(load, { timeoutMs: (GROWTH_SECONDS + 10) * MS_PER_S }),
+    ]);
+    const samples: number[] = [];
+    for (let second = 0; second < GROWTH_SECONDS; second++) {
+      await sleep(MS_PER_S);
+      samples.push(target.memory());
+    }
+    await running;
+    const late = samples.slice(-SETTLED_SECONDS);
+    const cells = [samples[0]!, samples[SETTLED_SECONDS]!, median(late), Math.max(...samples)];
+    rows.push([tested.name, ...cells.map(figure)]);
+    await target.close();
+  }
+  const header = ["Memory under load, MB", "after 1 s", `${SETTLED_SECONDS} s`];
+  console.log(formatTable([...header, `${GROWTH_SECONDS} s`, "most"], rows) + "\n");
+}
+
 /** Runs the sections asked for and prints their tables. */
 export async function benchNet(options: NetBenchOptions): Promise<void> {
   const udpMtus = options.mtus.filter((mtu) => mtu !== 9000);
@@ -333,6 +367,7 @@ export async function benchNet(options: NetBenchOptions): Promise<void> {
     stalls: () => benchStalls(options),
     start: () => benchStart(options),
     many: () => benchMany(options),
+    growth: () => benchGrowth(options),
   };
   for (const name of SECTIONS) {
     if (options.sections.length > 0 && !options.sections.includes(name)) continue;

@@ -31,6 +31,8 @@ export interface Target extends Runner {
   cpuSeconds(): number;
   /** Most memory the serving processes have had at once, in MB; NaN for the kernel. */
   peakMemory(): number;
+  /** Memory they have now, in MB. */
+  memory(): number;
   close(): Promise<void>;
 }
 
@@ -59,6 +61,10 @@ class ProgramTarget implements Target {
 
   peakMemory(): number {
     return sum(this.#pids.map((pid) => memoryOf(pid, "VmHWM")));
+  }
+
+  memory(): number {
+    return sum(this.#pids.map((pid) => memoryOf(pid, "VmRSS")));
   }
 
   async close(): Promise<void> {
@@ -103,6 +109,10 @@ class VethTarget implements Target {
   }
 
   peakMemory(): number {
+    return NaN;
+  }
+
+  memory(): number {
     return NaN;
   }
 

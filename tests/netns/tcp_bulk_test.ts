@@ -40,9 +40,13 @@ async function transfer(
   const serving = await bed.serveRemote(["socat", "-b", BLOCK, ...server], { tcp: PORT });
   const command = ["socat", "-b", BLOCK, ...client];
   const options = { options: ["-m", "1500"], timeoutMs: TRANSFER_TIMEOUT_MS };
-  const result = await bed.guest(command, options);
-  assertEquals(result.code, 0, describe(command, result));
-  assertEquals(await serving.wait(10_000), 0, "the server did not end well");
+  try {
+    const result = await bed.guest(command, options);
+    assertEquals(result.code, 0, describe(command, result));
+    assertEquals(await serving.wait(10_000), 0, "the server did not end well");
+  } finally {
+    await serving.stop();
+  }
   assertEquals(await sum(target), expected);
 }
 

@@ -11,7 +11,7 @@ import { requirements } from "../helpers/require.ts";
 import { build, decode, layerOf } from "../wire/scapy.ts";
 import { W } from "../../lib/tcp/words.ts";
 import { ACK, SYN, synOptions } from "./segment.ts";
-import { assertBytes, connected, Guest, HostSocket, pattern, World } from "./world.ts";
+import { assertBytes, Guest, HostSocket, pattern, World } from "./world.ts";
 
 const scapy = requirements({ packages: ["python3", "python3-scapy"], root: false });
 const FLAGS = { FIN: 1, SYN: 2, RST: 4, PSH: 8, ACK: 16 };
