@@ -43,6 +43,9 @@ import { checkUdp, udpDestPort } from "./wire/udp.ts";
 const SCAN_MS = 1000;
 /** A scan is due when one flow in this many has ended. */
 const CLOSING_SHARE = 8;
+/** How long data that the command left behind may take, and how often that is looked at. */
+const DRAIN_MS = 2000;
+const DRAIN_STEP_MS = 10;
 const DHCP_SERVER_PORT = 67; // RFC 2131 §4.1
 const DHCPV6_SERVER_PORT = 547; // RFC 8415 §7.2
 
@@ -50,6 +53,8 @@ const DHCPV6_SERVER_PORT = 547; // RFC 8415 §7.2
 export interface LoopHandlers {
   /** The signal pipe is readable. */
   signal(): number | null;
+  /** Descriptor that tells of the command's end. */
+  readonly childFd: number;
   /** The command has ended. */
   child(): number | null;
   /** The tap is gone, and with it the guest's namespace. */
@@ -64,6 +69,8 @@ export class Loop {
   readonly #packet = new Packet();
   #scanAt = 0;
   #exit: number | null = null;
+  #draining = false;
+  #drainUntil = 0;
 
   constructor(ctx: Context, handlers: LoopHandlers) {
     this.#ctx = ctx;
@@ -88,11 +95,23 @@ export class Loop {
       if (link) this.#readLink();
       this.tcp.turn();
       this.#scan();
-      if (this.#exit !== null) return this.#exit;
+      if (this.#exit !== null && this.#drained()) return this.#exit;
     }
   }
 
+  /**
+   * Whether the loop may end. A command that has ended may have left data in its kernel, which goes on
+   * sending it as long as we do: it gets a moment for that.
+   */
+  #drained(): boolean {
+    const now = this.#ctx.nowMs;
+    if (!this.#draining) return true;
+    if (this.#drainUntil === 0) this.#drainUntil = now + DRAIN_MS;
+    return now >= this.#drainUntil || !this.tcp.unsettled();
+  }
+
   #timeoutMs(): number {
+    if (this.#draining) return DRAIN_STEP_MS;
     const { table } = this.#ctx;
     const tcp = this.tcp.timeoutMs();
     if (tcp === 0 || table.activeCount === 0) return tcp;
@@ -114,12 +133,27 @@ export class Loop {
       case EventType.PING_RAW:
         return pingEvent(this.#ctx, type, data, events);
       case EventType.SIGNAL:
-        this.#exit ??= this.#handlers.signal();
+        this.#signalled();
         return;
       case EventType.CHILD:
-        this.#exit ??= this.#handlers.child();
+        this.#commandEnded();
         return;
     }
+  }
+
+  /** A signal ends the loop at once, also while it drains. */
+  #signalled(): void {
+    const code = this.#handlers.signal();
+    if (code === null) return;
+    this.#draining = false;
+    this.#exit ??= code;
+  }
+
+  #commandEnded(): void {
+    if (this.#exit !== null) return;
+    this.#exit = this.#handlers.child();
+    this.#draining = this.#exit !== null;
+    if (this.#draining) this.#ctx.epoll.remove(this.#handlers.childFd);
   }
 
   /** Frees flows that have ended, and runs the timers of the others. */

@@ -129,6 +129,7 @@ function serve(options: Options, guest: Guest, signals: Signals): number {
   const ctx = makeContext(options, network, guestMac, link);
   const loop = new Loop(ctx, {
     signal: () => onSignal(signals, guest),
+    childFd: guest.pidfd,
     child: () => guest.status(),
     linkLost: () => guest.status() ?? 0,
   });

@@ -33,7 +33,7 @@ import {
   SOL_SOCKET,
 } from "../sys/socket.ts";
 import { ANY4, ANY6, formatAddress } from "../wire/address.ts";
-import { connectToGuest } from "./setup.ts";
+import { connectToGuest, OUT_OF_DESCRIPTORS } from "./setup.ts";
 import type { TcpState } from "./state.ts";
 
 const BACKLOG = 4096; // somaxconn of socket(7) cuts it
@@ -96,7 +96,7 @@ export class Listeners {
   #refuse(listener: number): boolean {
     const { ctx, warnings } = this.#tcp;
     if (warnings.allow(ctx.nowMs)) {
-      getLogger().warn("Connections refused: all file descriptors are in use");
+      getLogger().warn(OUT_OF_DESCRIPTORS);
     }
     if (this.#spare >= 0) libc.close(this.#spare);
     const fd = acceptSocket(listener, this.#addresses, 0, this.#peerPort);

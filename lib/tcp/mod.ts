@@ -25,7 +25,7 @@
  * @module
  */
 import type { Context } from "../context.ts";
-import { FlowType } from "../flow/types.ts";
+import { FlowState, FlowType } from "../flow/types.ts";
 import type { PortRule } from "../forward/ports.ts";
 import type { Packet } from "../wire/packet.ts";
 import { socketEvent, turn } from "./from_socket.ts";
@@ -98,6 +98,22 @@ export class Tcp {
   timeoutMs(): number {
     if (this.#state.turnCount > 0) return 0;
     return this.#state.timedCount > 0 ? TICK_MS : -1;
+  }
+
+  /**
+   * Whether the guest's last bytes are still under way: a connection that is neither reset nor closed by
+   * the guest. Looks at all flows; for the end of an instance, not for every turn of its life.
+   */
+  unsettled(): boolean {
+    const { data, ctx: { table } } = this.#state;
+    for (let i = 0, seen = 0; seen < table.activeCount; i++) {
+      if (table.stateOf(i) !== FlowState.ACTIVE) continue;
+      seen++;
+      if (table.typeOf(i) !== FlowType.TCP) continue;
+      const events = data[base(i) + W.EVENTS];
+      if (events & Ev.ESTABLISHED && !(events & (Ev.SOCK_FIN_SENT | Ev.CLOSED))) return true;
+    }
+    return false;
   }
 
   /** Stops listening. */

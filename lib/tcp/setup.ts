@@ -63,6 +63,10 @@ const MIN_MSS = 64; // below, a guest could make us send a packet per handful of
 const INITIAL_RTO_MS = 1000; // RFC 6298 §2.1
 const MAX_IP_PACKET = 65535;
 
+/** Said when a connection is refused for lack of descriptors. */
+export const OUT_OF_DESCRIPTORS =
+  "Out of file descriptors: new connections are refused until old ones end";
+
 /** Warns, at most once a second, that a connection could not be made for lack of something. */
 function warn(tcp: TcpState, what: string): void {
   if (tcp.warnings.allow(tcp.ctx.nowMs)) getLogger().warn(what);
@@ -145,7 +149,8 @@ export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): 
   if (ini.oport === 0 || !natFromTap(ctx, ini, tgt)) return sendResetTo(tcp, packet, payload);
   const fd = outboundSocket(ctx, tgt.words, SIDE_EADDR, SOCK_STREAM, IPPROTO_TCP);
   if (fd < 0) {
-    warn(tcp, `Connection refused: no socket: ${errnoName(-fd)}`);
+    const limit = fd === -E.EMFILE || fd === -E.ENFILE;
+    warn(tcp, limit ? OUT_OF_DESCRIPTORS : `Connection refused: no socket: ${errnoName(-fd)}`);
     return sendResetTo(tcp, packet, payload);
   }
   const result = connectSocket(fd, tgt.words, SIDE_EADDR, tgt.eport);

@@ -19,33 +19,10 @@
  *
  * @module
  */
-import {
-  Background,
-  killHard,
-  MARK,
-  markedProcesses,
-  must,
-  processState,
-  run,
-  until,
-} from "./run.ts";
+import { Background, killHard, MARK, markedProcesses, run, until } from "./run.ts";
 import type { FoundProcess, Result, RunOptions } from "./run.ts";
+import { addFar, addNamespace, addUplink, hasPort, Net, networkOf, sweep } from "./netns.ts";
 import { userCopy } from "./user_copy.ts";
-
-/** Where everything is. */
-export const Net = {
-  HOST4: "192.0.2.2",
-  HOST6: "2001:db8:1::2",
-  GATEWAY4: "192.0.2.1",
-  GATEWAY6: "2001:db8:1::1",
-  REMOTE4: "198.51.100.1",
-  REMOTE6: "2001:db8:2::1",
-  FAR4: "203.0.113.2",
-  FAR6: "2001:db8:3::2",
-} as const;
-
-/** Name of the host's interface towards the remote. */
-export const UPLINK = "uplink0";
 
 /** The ordinary user that programs run as: any id that is not root's. */
 export const USER_ID = 1000;
@@ -108,30 +85,11 @@ export const CAN_MAKE_NAMESPACES: boolean = Deno.uid() === 0;
 
 let created = 0;
 
-/** Removes, once, what killed test runs have left behind. */
+/** Done once per process. */
 let swept: Promise<void> | null = null;
 
-async function sweep(): Promise<void> {
-  for (const folder of ["/run/netns", "/etc/netns"]) {
-    for (const name of namesIn(folder)) {
-      const owner = /^tbt-(\d+)-/.exec(name)?.[1];
-      if (owner === undefined || processState(Number(owner)) !== null) continue;
-      for (const mark of [name.slice(0, -2), `${name.slice(0, -2)}-guest`]) {
-        for (const { pid } of markedProcesses(mark)) killHard(pid);
-      }
-      if (folder === "/run/netns") await run(["ip", "netns", "del", name]);
-      else await Deno.remove(`${folder}/${name}`, { recursive: true });
-    }
-  }
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return [...Deno.readDirSync(folder)].map(({ name }) => name);
-  } catch {
-    return [];
-  }
-}
+/** MTU that limits nothing: the largest a tap has. */
+const MOST_MTU = 65520;
 
 /** A network of namespaces; see the module's description. */
 export class Testbed {
@@ -181,72 +139,13 @@ export class Testbed {
     const namespaces = [this.host];
     if (!this.#options.isolated) namespaces.push(this.remote);
     if (this.#options.far) namespaces.push(this.far);
-    for (const namespace of namespaces) await this.#addNamespace(namespace);
-    if (!this.#options.isolated) await this.#addUplink();
-    if (this.#options.far) await this.#addFar();
-  }
-
-  async #addNamespace(namespace: string): Promise<void> {
-    await must(["ip", "netns", "add", namespace]);
-    this.#made.push(namespace);
-    const range = this.#options.pingSockets === false ? "1 0" : "0 2147483647";
-    await must(["ip", "netns", "exec", namespace, "sysctl", "-q", "-w"].concat(
-      "net.ipv6.conf.all.accept_dad=0",
-      "net.ipv6.conf.default.accept_dad=0",
-      "net.ipv4.ip_forward=1",
-      "net.ipv6.conf.all.forwarding=1",
-      `net.ipv4.ping_group_range=${range}`,
-      // servers and clients of many connections
-      "net.ipv4.ip_local_port_range=10000 65535",
-      "net.core.somaxconn=65535",
-    ));
-    await this.#ip(namespace, ["link set lo up"]);
-  }
-
-  async #ip(namespace: string, lines: string[]): Promise<void> {
-    await must(["ip", "-n", namespace, "-batch", "-"], { stdin: lines.join("\n") + "\n" });
-  }
-
-  async #addUplink(): Promise<void> {
-    const mtu = this.#options.uplinkMtu ?? 65520;
-    await must(
-      `ip link add ${UPLINK} netns ${this.host} mtu ${mtu} type veth
-        peer name down0 netns ${this.remote} mtu ${mtu}`.split(/\s+/),
-    );
-    const v4 = this.#options.only !== 6;
-    const v6 = this.#options.only !== 4;
-    await this.#ip(this.host, [
-      ...(v4 ? [`addr add ${Net.HOST4}/24 dev ${UPLINK}`] : []),
-      ...(v6 ? [`addr add ${Net.HOST6}/64 dev ${UPLINK} nodad`] : []),
-      `link set ${UPLINK} up`,
-      ...(v4 ? [`route add default via ${Net.GATEWAY4}`] : []),
-      ...(v6 ? [`route add ::/0 via ${Net.GATEWAY6}`] : []),
-    ]);
-    await this.#ip(this.remote, [
-      ...(v4 ? [`addr add ${Net.GATEWAY4}/24 dev down0`, `addr add ${Net.REMOTE4}/32 dev lo`] : []),
-      ...(v6 ? [`addr add ${Net.GATEWAY6}/64 dev down0 nodad`] : []),
-      ...(v6 ? [`addr add ${Net.REMOTE6}/128 dev lo nodad`] : []),
-      "link set down0 up",
-    ]);
-  }
-
-  async #addFar(): Promise<void> {
-    await must(
-      `ip link add far0 netns ${this.remote} type veth peer name near0 netns ${this.far}`
-        .split(" "),
-    );
-    await this.#ip(this.remote, [
-      "addr add 203.0.113.1/24 dev far0",
-      "addr add 2001:db8:3::1/64 dev far0 nodad",
-      "link set far0 up",
-    ]);
-    await this.#ip(this.far, [
-      `addr add ${Net.FAR4}/24 dev near0`,
-      `addr add ${Net.FAR6}/64 dev near0 nodad`,
-      "link set near0 up",
-      "route add default via 203.0.113.1",
-      "route add ::/0 via 2001:db8:3::1",
-    ]);
+    for (const namespace of namespaces) {
+      await addNamespace(namespace, this.#options.pingSockets ?? true);
+      this.#made.push(namespace);
+    }
+    const { uplinkMtu = MOST_MTU, only } = this.#options;
+    if (!this.#options.isolated) await addUplink(this.host, this.remote, uplinkMtu, only);
+    if (this.#options.far) await addFar(this.remote, this.far);
   }
 
   /** Mark of the processes that serve: everything but the programs under test. */
@@ -458,34 +357,5 @@ export class IdleGuest {
   }
 }
 
-function networkOf(pid: number): string | null {
-  try {
-    return Deno.readLinkSync(`/proc/${pid}/ns/net`);
-  } catch {
-    return null;
-  }
-}
-
-/** State of a listening socket in /proc/net/tcp: TCP_LISTEN of include/net/tcp_states.h. */
-const LISTEN_STATE = "0A";
-
-/** Whether a port is bound (UDP) or listening (TCP) in the network namespace of a process. */
-export function hasPort(pid: number, protocol: "tcp" | "udp", port: number): boolean {
-  if (networkOf(pid) === networkOf(Deno.pid)) return false; // not yet in its namespace
-  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  for (const file of [protocol, `${protocol}6`]) {
-    let text: string;
-    try {
-      text = Deno.readTextFileSync(`/proc/${pid}/net/${file}`);
-    } catch {
-      continue;
-    }
-    for (const line of text.split("\n").slice(1)) {
-      const [, local, , state] = line.trim().split(/\s+/);
-      if (local?.endsWith(suffix) && (protocol === "udp" || state === LISTEN_STATE)) return true;
-    }
-  }
-  return false;
-}
-
-export { MARK };
+export { MARK, Net };
+export { UPLINK } from "./netns.ts";
