@@ -36,7 +36,7 @@ import {
 import { ETH_P_ARP, ETH_SOURCE, etherType, isGroupMac, loadMac, sameMac } from "./wire/ethernet.ts";
 import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from "./wire/ipv4.ts";
 import { IPPROTO_ICMPV6 } from "./wire/ipv6.ts";
-import { Packet, parseIp, SOURCE } from "./wire/packet.ts";
+import { DEST, Packet, parseIp, SOURCE } from "./wire/packet.ts";
 import { checkUdp, udpDestPort } from "./wire/udp.ts";
 
 /** Longest time between two scans of the flow table while it has flows. */
@@ -193,6 +193,8 @@ export class Loop {
     if (!parseIp(view, off, length, packet)) return;
     const family = packet.version === 4 ? ctx.ip4 : ctx.ip6;
     if (!family) return;
+    // no such packet crosses a link (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3): it would reach the host's own
+    if (isLoopback(packet.addresses, SOURCE) || isLoopback(packet.addresses, DEST)) return;
     learnAddress(family, packet.addresses);
     this.#ip(packet, off, link.rxGsoSize[k]);
   }
@@ -231,6 +233,6 @@ function learnAddress(family: Family, words: Int32Array): void {
   const seen = isLinkLocal(words, SOURCE) ? family.linkLocalSeen : family.addrSeen;
   if (sameAddress(words, SOURCE, seen, 0)) return;
   if (isUnspecified(words, SOURCE) || isMulticast(words, SOURCE)) return;
-  if (isBroadcast(words, SOURCE) || isLoopback(words, SOURCE)) return;
+  if (isBroadcast(words, SOURCE)) return;
   copyAddress(seen, 0, words, SOURCE);
 }

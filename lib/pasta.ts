@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { getLogger } from "@std/log";
+import { getLogger, LogLevels } from "@std/log";
 import type { Options } from "./config/options.ts";
 import { type Context, EventType } from "./context.ts";
 import { FlowTable } from "./flow/table.ts";
@@ -20,8 +20,10 @@ import { readHostNetwork } from "./host/host_network.ts";
 import { type Guest, spawnGuest } from "./host/spawn.ts";
 import { summary } from "./host/summary.ts";
 import type { Link } from "./link/link.ts";
-import { PcapFile, PcapLink } from "./link/pcap.ts";
+import { ObservedLink } from "./link/observed.ts";
+import { PcapFile } from "./link/pcap.ts";
 import { TapLink } from "./link/tap.ts";
+import { FrameTrace } from "./link/trace.ts";
 import { Loop } from "./loop.ts";
 import { monotonicMs } from "./sys/clock.ts";
 import { EPOLL, Epoll } from "./sys/epoll.ts";
@@ -53,10 +55,11 @@ function openTap(guest: Guest, ifname: string): GuestNetwork {
   }
 }
 
-/** The link over the tap, recorded if asked for. */
+/** The link over the tap, recorded and traced if asked for. */
 function makeLink(tap: number, pcap: PcapFile | null): Link {
-  const link = new TapLink(tap, negotiateOffloads(tap));
-  return pcap ? new PcapLink(link, pcap) : link;
+  let link: Link = new TapLink(tap, negotiateOffloads(tap));
+  if (pcap) link = new ObservedLink(link, pcap);
+  return getLogger().level <= LogLevels.TRACE ? new ObservedLink(link, new FrameTrace()) : link;
 }
 
 function makeContext(
@@ -68,7 +71,7 @@ function makeContext(
   const { tcp, udp, icmp, dhcp, dhcpv6, ndp } = options;
   const ra = options.ra && !options.configNet; // the kernel would add an address of its own
   const log = getLogger();
-  const debug = log.levelName === "DEBUG" || log.levelName === "TRACE";
+  const debug = log.level <= LogLevels.DEBUG;
   const table: FlowTable = new FlowTable(
     debug ? { log: (i, message) => log.debug(table.logLine(i, message)) } : {},
   );

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * A link that writes every frame that crosses another link to a capture file.
+ * `--pcap`: a capture file of every frame that crosses a link.
  *
  * Frames are recorded as the guest's programs would see them on a link without offloads, but for their
  * size: a super-frame is one record, with the checksum completed over all of it.
@@ -18,13 +18,14 @@ import {
   writePcapRecord,
 } from "../wire/pcap.ts";
 import { UDP_CHECKSUM } from "../wire/udp.ts";
-import { type Link, SLOT_FRAME_SIZE } from "./link.ts";
+import { SLOT_FRAME_SIZE } from "./link.ts";
+import type { Observer } from "./observed.ts";
 
 const O_WRONLY_CREAT_TRUNC_CLOEXEC = 0x1 | 0x40 | 0x200 | 0x80000; // asm-generic/fcntl.h
 const FILE_MODE = 0o600;
 
 /** A capture file, open for writing. */
-export class PcapFile {
+export class PcapFile implements Observer {
   readonly #fd: number;
   readonly #record: Uint8Array<ArrayBuffer> = new Uint8Array(PCAP_RECORD_SIZE + SLOT_FRAME_SIZE);
   readonly #view: DataView<ArrayBuffer> = new DataView(this.#record.buffer);
@@ -38,12 +39,14 @@ export class PcapFile {
     libc.write(this.#fd, this.#record, PCAP_HEADER_SIZE);
   }
 
-  /**
-   * Writes one frame.
-   *
-   * @param csumStart as in {@linkcode Link.send}; 0: its checksum is complete
-   */
-  write(arena: Arena, off: number, length: number, csumStart: number, csumOffset: number): void {
+  frame(
+    _fromGuest: boolean,
+    arena: Arena,
+    off: number,
+    length: number,
+    csumStart: number,
+    csumOffset: number,
+  ): void {
     const now = performance.timeOrigin + performance.now();
     const seconds = Math.floor(now / 1000);
     const view = this.#view;
@@ -60,71 +63,5 @@ export class PcapFile {
 
   close(): void {
     libc.close(this.#fd);
-  }
-}
-
-/** Records what crosses `inner`. */
-export class PcapLink implements Link {
-  readonly fd: number;
-  readonly arena: Arena;
-  readonly tso: boolean;
-  readonly uso: boolean;
-  readonly rxOffset: Int32Array;
-  readonly rxLength: Int32Array;
-  readonly rxGsoSize: Int32Array;
-  readonly rxCsumStart: Int32Array;
-  readonly rxCsumOffset: Int32Array;
-  readonly txOffset: Int32Array;
-  readonly #inner: Link;
-  readonly #file: PcapFile;
-
-  constructor(inner: Link, file: PcapFile) {
-    this.#inner = inner;
-    this.#file = file;
-    this.fd = inner.fd;
-    this.arena = inner.arena;
-    this.tso = inner.tso;
-    this.uso = inner.uso;
-    this.rxOffset = inner.rxOffset;
-    this.rxLength = inner.rxLength;
-    this.rxGsoSize = inner.rxGsoSize;
-    this.rxCsumStart = inner.rxCsumStart;
-    this.rxCsumOffset = inner.rxCsumOffset;
-    this.txOffset = inner.txOffset;
-  }
-
-  receive(max: number): number {
-    const n = this.#inner.receive(max);
-    for (let k = 0; k < n; k++) {
-      const { rxOffset, rxLength, rxCsumStart, rxCsumOffset } = this;
-      this.#file.write(this.arena, rxOffset[k], rxLength[k], rxCsumStart[k], rxCsumOffset[k]);
-    }
-    return n;
-  }
-
-  send(
-    slot: number,
-    length: number,
-    headerLength: number,
-    csumStart: number,
-    csumOffset: number,
-    gsoType: number,
-    gsoSize: number,
-  ): number {
-    this.#file.write(this.arena, this.txOffset[slot], length, csumStart, csumOffset);
-    return this.#inner.send(
-      slot,
-      length,
-      headerLength,
-      csumStart,
-      csumOffset,
-      gsoType,
-      gsoSize,
-    );
-  }
-
-  close(): void {
-    this.#inner.close();
-    this.#file.close();
   }
 }

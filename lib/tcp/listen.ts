@@ -41,6 +41,14 @@ const LOW_PORT_HINT =
   "ports below 1024 need CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start";
 const LOW_PORT_LIMIT = 1024;
 
+const F_DUPFD_CLOEXEC = 1030; // linux/fcntl.h
+const STDERR = 2;
+
+/** A descriptor that is good for nothing but being closed. */
+function spareDescriptor(): number {
+  return libc.fcntl(STDERR, F_DUPFD_CLOEXEC, 0);
+}
+
 /** One listening socket. */
 interface Listener {
   fd: number;
@@ -55,7 +63,7 @@ export class Listeners {
   readonly #addresses: Int32Array<ArrayBuffer> = new Int32Array(8);
   readonly #peerPort: Int32Array<ArrayBuffer> = new Int32Array(1);
   /** A descriptor to give up when none is left. */
-  #spare = libc.dup(2);
+  #spare = spareDescriptor();
 
   constructor(tcp: TcpState) {
     this.#tcp = tcp;
@@ -101,7 +109,7 @@ export class Listeners {
     if (this.#spare >= 0) libc.close(this.#spare);
     const fd = acceptSocket(listener, this.#addresses, 0, this.#peerPort);
     if (fd >= 0) closeWithReset(fd);
-    this.#spare = libc.dup(2);
+    this.#spare = spareDescriptor();
     return fd >= 0;
   }
 

@@ -24,6 +24,7 @@ import {
   connectSocket,
   IPPROTO_TCP,
   setOption,
+  SO_KEEPALIVE,
   SO_OOBINLINE,
   SO_PEEK_OFF,
   SOCK_STREAM,
@@ -113,6 +114,7 @@ export function takeOptions(tcp: TcpState, i: number, l4: number): void {
 function startFlow(tcp: TcpState, i: number, fd: number, side: number): boolean {
   const { ctx } = tcp;
   setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  setOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1); // a peer that is gone is noticed, as the guest's kernel would
   setOption(fd, SOL_SOCKET, SO_OOBINLINE, 1); // else the kernel would leave a byte out
   ctx.table.activate(i);
   ctx.table.hashInsert(i, side);

@@ -27,11 +27,10 @@ export class TcpState {
   readonly view: DataView;
   readonly overflow: OverflowPool = new OverflowPool();
   readonly isn: InitialSequence = new InitialSequence();
-  /** Flows to look after at the end of this turn, and in the next. */
+  /** Flows to look after at the end of this turn; `next` takes its place for the next one. */
   turn: Int32Array<ArrayBuffer>;
   turnCount = 0;
   next: Int32Array<ArrayBuffer>;
-  nextCount = 0;
   /** Flows with something in flight, in no order. */
   readonly timed: Int32Array<ArrayBuffer>;
   timedCount = 0;
