@@ -111,17 +111,21 @@ export async function addFar(remote: string, far: string): Promise<void> {
   ]);
 }
 
-/** Removes what killed test runs have left behind: namespaces named after processes that are gone. */
+/** Folders in which test runs leave things named after their process, and the names' beginning. */
+const LEFT_IN = { "/run/netns": "tbt", "/etc/netns": "tbt", "/tmp": "tubetti" } as const;
+
+/** Removes what killed test runs have left behind: things named after processes that are gone. */
 export async function sweep(): Promise<void> {
-  for (const folder of ["/run/netns", "/etc/netns"]) {
+  for (const [folder, prefix] of Object.entries(LEFT_IN)) {
     for (const name of namesIn(folder)) {
-      const owner = /^tbt-(\d+)-/.exec(name)?.[1];
-      if (owner === undefined || processState(Number(owner)) !== null) continue;
+      const [first, owner] = name.split("-");
+      if (first !== prefix || !/^\d{1,7}$/.test(owner ?? "")) continue;
+      if (processState(Number(owner)) !== null) continue;
       for (const mark of [name.slice(0, -2), `${name.slice(0, -2)}-guest`]) {
         for (const { pid } of markedProcesses(mark)) killHard(pid);
       }
       if (folder === "/run/netns") await run(["ip", "netns", "del", name]);
-      else await Deno.remove(`${folder}/${name}`, { recursive: true });
+      else await Deno.remove(`${folder}/${name}`, { recursive: true }).catch(() => {});
     }
   }
 }

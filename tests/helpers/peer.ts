@@ -16,7 +16,7 @@ export function peer(): Promise<string> {
 }
 
 async function compile(): Promise<string> {
-  const folder = await Deno.makeTempDir({ prefix: "tubetti-peer-" });
+  const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-peer-` });
   globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
   await Deno.chmod(folder, MODE_ALL_READ);
   const source = new URL("peer.c", import.meta.url).pathname;

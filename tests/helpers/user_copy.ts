@@ -33,7 +33,7 @@ export function userCopy(): Promise<UserCopy> {
 }
 
 async function makeCopy(): Promise<UserCopy> {
-  const root = await Deno.makeTempDir({ prefix: "tubetti-test-" });
+  const root = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-test-` });
   globalThis.addEventListener("unload", () => Deno.removeSync(root, { recursive: true }));
   await Deno.chmod(root, MODE_ALL_READ);
   const copy = { deno: `${root}/deno`, project: `${root}/project`, denoDir: `${root}/cache` };

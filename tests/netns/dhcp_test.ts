@@ -18,7 +18,7 @@ class Workspace {
   private constructor(readonly folder: string) {}
 
   static async create(): Promise<Workspace> {
-    const folder = await Deno.makeTempDir({ prefix: "tubetti-dhcp-" });
+    const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-dhcp-` });
     await Deno.chmod(folder, MODE_ALL);
     await Deno.copyFile(SCRIPT, `${folder}/script`);
     await Deno.chmod(`${folder}/script`, MODE_ALL);

@@ -29,7 +29,7 @@ for (const user of [false, true]) {
     ...requirements({ packages: ["curl", "python3"] }),
     async fn(t) {
       await using bed = await Testbed.create({ user });
-      const folder = await Deno.makeTempDir({ prefix: "tubetti-http-" });
+      const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-http-` });
       try {
         await must(["/bin/sh", "-c", `head -c 5000000 /dev/urandom >${folder}/file`]);
         const expected = (await must(["sha256sum", `${folder}/file`])).split(" ")[0]!;

@@ -125,7 +125,7 @@ for (const user of [false, true]) {
     ...OURS,
     async fn() {
       await using bed = await Testbed.create({ user });
-      const folder = await Deno.makeTempDir({ prefix: "tubetti-tmp-" });
+      const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-tmp-` });
       try {
         await Deno.chmod(folder, 0o777);
         const env = { TMPDIR: folder, XDG_RUNTIME_DIR: folder };

@@ -34,7 +34,7 @@ async function record(
   options: { options: string[]; unconfigured?: boolean },
   check: (file: string) => Promise<void>,
 ): Promise<void> {
-  const folder = await Deno.makeTempDir({ prefix: "tubetti-pcap-" });
+  const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-pcap-` });
   try {
     await Deno.chmod(folder, MODE_ALL);
     const file = `${folder}/frames.pcap`;

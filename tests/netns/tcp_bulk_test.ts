@@ -52,7 +52,7 @@ async function transfer(
 
 async function bothWays(t: Deno.TestContext, user: boolean, size: string): Promise<void> {
   await using bed = await Testbed.create({ user });
-  const folder = await Deno.makeTempDir({ prefix: "tubetti-bulk-" });
+  const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-bulk-` });
   try {
     await Deno.chmod(folder, MODE_ALL);
     await must(["/bin/sh", "-c", `head -c ${size} /dev/urandom >${folder}/source`]);
