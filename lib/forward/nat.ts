@@ -95,7 +95,8 @@ export function natFromHost(
   if (!family) return false;
   const linkLocal = !isV4(words, SIDE_EADDR) && isLinkLocal(words, SIDE_EADDR) &&
     !isUnspecified(family.linkLocalSeen);
-  const guest = linkLocal ? family.linkLocalSeen : family.addrSeen;
+  let guest = linkLocal ? family.linkLocalSeen : family.addrSeen;
+  if (isUnspecified(guest)) guest = family.linkLocalSeen; // all that a guest has in local mode
   if (isUnspecified(guest)) return false;
   tgt.pif = Pif.TAP;
   tgt.setEndpoint(guest, 0, guestPort);

@@ -27,7 +27,7 @@ import {
   socketError,
   SOL_SOCKET,
 } from "../sys/socket.ts";
-import { TX_CONTROL } from "../link/link.ts";
+import { TX_CONTROL, TX_SLOTS } from "../link/link.ts";
 import { TCP_ACK, TCP_FIN, TCP_PSH } from "../wire/tcp.ts";
 import { closeIfFinished, resetFlow, shutdownIfDrained } from "./close.ts";
 import { headerBytes, sendAck, sendSegment } from "./frame.ts";
@@ -35,8 +35,10 @@ import { finishConnect } from "./setup.ts";
 import type { TcpState } from "./state.ts";
 import { base, count, Do, Ev, W } from "./words.ts";
 
-/** Frames per peek: more do not fit the processor's cache with the socket's pages (measured). */
-const FRAMES_PER_PEEK = 2;
+/** Frames per peek: more super-frames do not fit the processor's cache with the socket's pages. */
+const SUPER_FRAMES_PER_PEEK = 2;
+/** Where frames are single packets: as many as there are slots for bulk data. */
+const FRAMES_PER_PEEK = TX_SLOTS - 1;
 /** Peeks per flow and turn of the loop, so that flows share the link. */
 const PEEKS_PER_TURN = 8;
 /** Where data in flight is peeked to without SO_PEEK_OFF, and how many times over at most. */
@@ -159,7 +161,8 @@ function sendable(tcp: TcpState, i: number): number {
     if (inFlight === 0) startProbing(tcp, i); // nothing else would tell when the window opens
     return 0;
   }
-  const most = data[d + W.MAX_PAYLOAD] * FRAMES_PER_PEEK;
+  const frames = tcp.ctx.link.tso ? SUPER_FRAMES_PER_PEEK : FRAMES_PER_PEEK;
+  const most = data[d + W.MAX_PAYLOAD] * frames;
   if (room >= most) return most;
   return room > mss ? room - room % mss : room;
 }

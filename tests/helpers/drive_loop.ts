@@ -21,6 +21,11 @@ const LONG_MS = 86_400_000;
 /** Turns of the loop in which every flow has given up, if each is that long. */
 const LAST_TURNS = 64;
 
+/** Number of descriptors this process has open. */
+export function descriptors(): number {
+  return [...Deno.readDirSync("/proc/self/fd")].length;
+}
+
 /** An epoll instance that ends each turn, and says when there are frames. */
 export class ScriptedEpoll extends Epoll {
   /** Whether the next wait finds frames on the link. */
@@ -127,6 +132,7 @@ export class LoopDriver {
   /** Closes what it opened. */
   close(): void {
     this.expire();
+    this.loop.tcp.close();
     for (const { raw } of [pingState(this.ctx).v4, pingState(this.ctx).v6]) {
       if (raw >= 0) libc.close(raw);
     }
