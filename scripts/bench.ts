@@ -3,8 +3,8 @@
  * `deno task bench [OPTIONS] [SECTION…]`: the flow table beside C, and the network path beside
  * another program and a bare veth pair.
  *
- * Sections: flow, net (= tcp udp latency stalls start many), or any of those by name; all when none
- * is named.
+ * Sections: flow, net (= tcp udp latency stalls start many growth), or any of those by name; all when
+ * none is named.
  *
  * @module
  */

@@ -1,25 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** What the loop lets through, learns and waits for; the packets go to the host's loopback. */
 import { assert, assertEquals } from "@std/assert";
-import { type Context, EventType, type Features } from "../lib/context.ts";
+import { EventType, type Features } from "../lib/context.ts";
 import { FlowType } from "../lib/flow/types.ts";
 import { EPOLL } from "../lib/sys/epoll.ts";
 import { libc } from "../lib/sys/libc.ts";
 import { AF_UNIX, SOCK_STREAM } from "../lib/sys/socket.ts";
 import { formatAddress, isV4, LOOPBACK4 } from "../lib/wire/address.ts";
-import { ARP_REQUEST, ARP_SIZE, writeArp } from "../lib/wire/arp.ts";
-import { ETH_HEADER_SIZE, ETH_P_ARP, formatMac, writeEthernet } from "../lib/wire/ethernet.ts";
-import { finishIcmp, ICMP_ECHO_REQUEST, ICMP_HEADER_SIZE, writeEcho } from "../lib/wire/icmp.ts";
-import { finishIcmpv6, ICMPV6_ECHO_REQUEST } from "../lib/wire/icmpv6.ts";
+import { formatMac } from "../lib/wire/ethernet.ts";
 import { address, GUEST_MAC, mac, OUR_MAC } from "./helpers/fake_context.ts";
 import { descriptors, LoopDriver } from "./helpers/drive_loop.ts";
-import { HostSocket, ipFrame, udpFrame } from "./udp/guest.ts";
+import { must } from "./helpers/run.ts";
+import { arpRequest, echo, ENDS } from "./loop_frames.ts";
+import { HostSocket, udpFrame } from "./udp/guest.ts";
 import { ACK, buildSegment, readSegment, SYN } from "./tcp/segment.ts";
 
 const GUEST4 = "192.0.2.2", GATEWAY4 = "192.0.2.1";
 const GUEST6 = "2001:db8::2", GATEWAY6 = "2001:db8::1";
 const PORT = 4000, NOBODY = 9; // the discard service: nobody listens
-const ICMP = 1, ICMPV6 = 58;
 
 /** Runs `body` with a loop, and checks that all descriptors are closed once its flows have ended. */
 function withDriver(
@@ -36,22 +34,10 @@ function withDriver(
   assertEquals(descriptors(), before);
 }
 
-/** What the builders of frames need to know: the MAC addresses. */
-const ends = { ourMac: mac(OUR_MAC), guestMac: mac(GUEST_MAC) } as unknown as Context;
-
 function bytesOf(text: string): number[] {
   const words = address(text), all = new DataView(new ArrayBuffer(16));
   words.forEach((word, k) => all.setInt32(4 * k, word));
   return [...new Uint8Array(all.buffer)].slice(isV4(words) ? 12 : 0);
-}
-
-function echo(source: string, dest: string): Uint8Array<ArrayBuffer> {
-  const l4 = new Uint8Array(ICMP_HEADER_SIZE + 8), view = new DataView(l4.buffer);
-  const v6 = source.includes(":");
-  writeEcho(view, 0, v6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO_REQUEST, 7, 1);
-  if (!v6) finishIcmp(view, 0, l4.length);
-  else finishIcmpv6(view, 0, l4.length, address(source), 0, address(dest), 0);
-  return ipFrame(ends, source, dest, v6 ? ICMPV6 : ICMP, l4);
 }
 
 /** One frame of each protocol that begins a flow, by the type of that flow. */
@@ -60,7 +46,7 @@ function openers(source: string, dest: string, port: number): [number, Uint8Arra
   const tcp = { source: bytesOf(source), dest: bytesOf(dest), sport: PORT, dport: port, v6 };
   return [
     [FlowType.TCP, buildSegment({ ...tcp, seq: 1, flags: SYN })],
-    [FlowType.UDP, udpFrame(ends, source, PORT, dest, port, new Uint8Array(4))],
+    [FlowType.UDP, udpFrame(ENDS, source, PORT, dest, port, new Uint8Array(4))],
     [v6 ? FlowType.PING6 : FlowType.PING4, echo(source, dest)],
   ];
 }
@@ -106,15 +92,6 @@ Deno.test("the loop drops frames whose source is a group or its own MAC address"
   });
 });
 
-function arpRequest(source: string): Uint8Array {
-  const frame = new Uint8Array(ETH_HEADER_SIZE + ARP_SIZE), view = new DataView(frame.buffer);
-  const sender = mac(source), none = new Uint8Array(6);
-  writeEthernet(view, 0, mac("ff:ff:ff:ff:ff:ff"), sender, ETH_P_ARP);
-  const [from, to] = [address(GUEST4), address(GATEWAY4)];
-  writeArp(view, ETH_HEADER_SIZE, ARP_REQUEST, sender, from, 0, none, to, 0);
-  return frame;
-}
-
 Deno.test("the loop learns the guest's MAC address from any frame, and answers there", () => {
   withDriver({}, (driver) => {
     const other = "02:00:5e:10:00:02";
@@ -137,13 +114,13 @@ Deno.test("the loop learns the guest's addresses, link-local and other, of one h
   withDriver({ features: { udp: false } }, (driver) => {
     const ip6 = driver.ctx.ip6!;
     for (const [source, addrSeen, linkLocalSeen] of cases) {
-      driver.serve(udpFrame(ends, source, PORT, GATEWAY6, NOBODY, new Uint8Array(1)));
+      driver.serve(udpFrame(ENDS, source, PORT, GATEWAY6, NOBODY, new Uint8Array(1)));
       const seen = [formatAddress(ip6.addrSeen), formatAddress(ip6.linkLocalSeen)];
       assertEquals(seen, [addrSeen, linkLocalSeen], source);
     }
     const ip4 = driver.ctx.ip4!;
     for (const source of ["198.51.100.9", "0.0.0.0", "224.0.0.1", "255.255.255.255", "127.1.1.1"]) {
-      driver.serve(udpFrame(ends, source, PORT, GATEWAY4, NOBODY, new Uint8Array(1)));
+      driver.serve(udpFrame(ENDS, source, PORT, GATEWAY4, NOBODY, new Uint8Array(1)));
       assertEquals(formatAddress(ip4.addrSeen), "198.51.100.9", source);
     }
   });
@@ -192,7 +169,7 @@ Deno.test("the loop waits for ever while the table is empty, and a second at mos
     assertEquals(waits(), -1);
     driver.serve(arpRequest(GUEST_MAC));
     assertEquals(waits(), -1, "after a service's answer");
-    driver.serve(udpFrame(ends, GUEST4, PORT, GATEWAY4, NOBODY, new Uint8Array(1)));
+    driver.serve(udpFrame(ENDS, GUEST4, PORT, GATEWAY4, NOBODY, new Uint8Array(1)));
     assertEquals(driver.takeStarted(), [FlowType.UDP]);
     const timeout = waits();
     assert(timeout > 0 && timeout <= 1000, `${timeout} ms`);
@@ -233,4 +210,18 @@ Deno.test("an event that names an entry without a flow is harmless", () => {
     libc.close(fds[0]);
     libc.close(fds[1]);
   });
+});
+
+/** Nothing is collected unless asked for, so that garbage can be measured, too. */
+const NO_COLLECTION = "--expose-gc,--min-semi-space-size=128,--max-semi-space-size=128";
+const MIB = 1 << 20;
+
+Deno.test("a million frames of all kinds through the loop leave the heap as it was", async () => {
+  const file = new URL("loop_heap_probe.ts", import.meta.url).pathname;
+  const flags = ["--quiet", "--no-prompt", "--no-check", `--v8-flags=${NO_COLLECTION}`];
+  const output = await must([Deno.execPath(), "run", "-A", ...flags, file], { timeoutMs: 120_000 });
+  const { grown, kept, sent } = JSON.parse(output);
+  assert(sent > 400_000, `${sent} answers`);
+  assert(kept < MIB, `${kept} bytes kept`);
+  assert(grown < MIB, `${grown} bytes of garbage`);
 });

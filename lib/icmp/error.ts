@@ -16,7 +16,7 @@
 import type { Context } from "../context.ts";
 import { SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
 import { familyFor } from "../forward/nat.ts";
-import { RateLimit } from "../host/rate_limit.ts";
+import { RateLimit } from "../sys/rate_limit.ts";
 import { ETH_HEADER_SIZE, GSO, TX_CONTROL } from "../link/link.ts";
 import { E } from "../sys/errno.ts";
 import {

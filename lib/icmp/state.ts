@@ -8,7 +8,7 @@
 import type { Context } from "../context.ts";
 import { FlowSide } from "../flow/side.ts";
 import { DATA_WORDS } from "../flow/table.ts";
-import { RateLimit } from "../host/rate_limit.ts";
+import { RateLimit } from "../sys/rate_limit.ts";
 import { SLOT_FRAME_SIZE, TX_SLOTS } from "../link/link.ts";
 import { Arena } from "../sys/arena.ts";
 import { cmsgSpace, MessageVector } from "../sys/message_vector.ts";

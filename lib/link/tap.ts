@@ -76,7 +76,7 @@ export class TapLink implements Link {
       if (got < 0) {
         const error = errno();
         if (n > 0 || error === E.EAGAIN || error === E.EINTR) return n;
-        return -1; // EBADFD: the device is gone, with its namespace
+        return -1; // EBADFD: the device was deleted (our descriptor keeps its namespace)
       }
       if (got < VNET_HEADER_SIZE + ETH_HEADER_SIZE) continue;
       this.#accept(n, got - VNET_HEADER_SIZE);

@@ -7,7 +7,7 @@
 import { getLogger } from "@std/log";
 import type { Arena } from "../sys/arena.ts";
 import { formatAddress } from "../wire/address.ts";
-import { ETH_P_ARP, etherType } from "../wire/ethernet.ts";
+import { ETH_HEADER_SIZE, ETH_P_ARP, etherType } from "../wire/ethernet.ts";
 import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from "../wire/ipv4.ts";
 import { IPPROTO_ICMPV6 } from "../wire/ipv6.ts";
 import { DEST, Packet, parseIp, SOURCE } from "../wire/packet.ts";
@@ -44,6 +44,7 @@ export function describeFrame(view: DataView, off: number, length: number, packe
     const ends = `${formatAddress(addresses, SOURCE)} > ${formatAddress(addresses, DEST)}`;
     return `${ends} ${transport(view, packet)}`;
   }
+  if (length < ETH_HEADER_SIZE) return "no Ethernet header";
   const type = etherType(view, off);
   return type === ETH_P_ARP ? "ARP" : `Ethernet type 0x${type.toString(16).padStart(4, "0")}`;
 }

@@ -9,7 +9,7 @@ import { Message } from "../sys/message.ts";
 import { RX_SLOTS } from "../link/link.ts";
 import { FlowSide } from "../flow/side.ts";
 import { DATA_WORDS } from "../flow/table.ts";
-import { RateLimit } from "../host/rate_limit.ts";
+import { RateLimit } from "../sys/rate_limit.ts";
 import { Packet } from "../wire/packet.ts";
 import { InitialSequence } from "./isn.ts";
 import { OverflowPool } from "./overflow.ts";

@@ -8,7 +8,7 @@
 import type { Context } from "../context.ts";
 import { DATA_WORDS } from "../flow/table.ts";
 import { FlowSide, Pif, SIDE_PIF, SIDE_WORDS } from "../flow/side.ts";
-import { RateLimit } from "../host/rate_limit.ts";
+import { RateLimit } from "../sys/rate_limit.ts";
 import { getLogger } from "@std/log";
 import { TX_SLOTS } from "../link/link.ts";
 import { Arena } from "../sys/arena.ts";

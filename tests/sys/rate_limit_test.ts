@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assertEquals } from "@std/assert";
-import { RateLimit } from "../../lib/host/rate_limit.ts";
+import { RateLimit } from "../../lib/sys/rate_limit.ts";
 
 Deno.test("RateLimit allows so many per second and counts the rest", () => {
   const limit = new RateLimit(3);

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/** The program's own words, and what the library exports. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { helpText, VERSION } from "../lib/config/help.ts";
+import * as library from "../mod.ts";
+import { run } from "./helpers/run.ts";
+
+const MAIN = new URL("../main.ts", import.meta.url).pathname;
+
+function tubetti(...args: string[]) {
+  const flags = ["--quiet", "--no-prompt", "--no-check", "--allow-all"];
+  return run([Deno.execPath(), "run", ...flags, MAIN, ...args]);
+}
+
+for (
+  const [args, expected] of [
+    [["--help"], helpText("pasta")],
+    [["pasta", "--help"], helpText("pasta")],
+    [["pasta", "-h", "--", "true"], helpText("pasta")],
+    [["--version"], `${VERSION}\n`],
+    [["pasta", "--version"], `${VERSION}\n`],
+  ] as const
+) {
+  Deno.test(`tubetti ${args.join(" ")} prints that and nothing else`, async () => {
+    const { code, stdout, stderr } = await tubetti(...args);
+    assertEquals([code, stdout.trimEnd(), stderr], [0, expected.trimEnd(), ""]);
+  });
+}
+
+for (
+  const [args, cause] of [
+    [[], /mode/],
+    [["spaghetti"], /spaghetti.*pasta/],
+    [["--spaghetti"], /spaghetti/],
+    [["pasta", "--spaghetti"], /spaghetti/],
+    [["pasta", "-m", "1\x1b[31m\n2"], /--mtu|-m/],
+  ] as const
+) {
+  const line = JSON.stringify(args.join(" "));
+  Deno.test(`tubetti ${line} says in one line what is wrong, exit 1`, async () => {
+    const { code, stdout, stderr } = await tubetti(...args);
+    assertEquals([code, stdout], [1, ""], stderr);
+    assertMatch(stderr, /^tubetti: [ -~]+\n$/);
+    assertMatch(stderr, cause);
+  });
+}
+
+/** Names that scripts use, by the file of the library that has them. */
+const EXPORTS = [
+  ["FlowTable", "FlowState", "FlowType", "FLOW_STATE_NAMES", "FLOW_TYPE_NAMES", "FLOW_PROTO"],
+  ["FlowError", "FlowSide", "INI", "TGT", "Pif"],
+  ["parseAddress", "formatAddress", "Packet", "parseIp", "sum", "parsePortSpec"],
+].flat();
+
+Deno.test("mod.ts exports the flow table first, and every name of the interface", () => {
+  const text = Deno.readTextFileSync(new URL("../mod.ts", import.meta.url));
+  assertEquals(/^export .*$/m.exec(text)?.[0], 'export * from "./lib/flow/table.ts";');
+  for (const name of EXPORTS) assert(name in library, name);
+});
+
+Deno.test("the exported FlowTable has the seed's operations", () => {
+  const table = new library.FlowTable({ capacity: 3 });
+  for (
+    const name of [
+      ["alloc", "allocCancel", "setType", "activate", "deferHandler", "stateOf", "typeOf"],
+      ["freeCluster", "initiate", "target", "side", "hashInsert", "hashRemove", "lookup", "on"],
+      ["defineType", "logLine"],
+    ].flat()
+  ) assertEquals(typeof Reflect.get(table, name), "function", name);
+  assertEquals([table.capacity, table.firstFree], [3, 0]);
+  assertEquals(table.freeCluster(0), { n: 3, next: 3 });
+  assertEquals(new library.FlowTable().capacity, 131071);
+});
