@@ -9,6 +9,7 @@
  */
 import { ConsoleHandler, FileHandler, getLogger, setup } from "@std/log";
 import { helpText, VERSION } from "./lib/config/help.ts";
+import { shown } from "./lib/config/error.ts";
 import { ConfigError, type Options, parseOptions } from "./lib/config/options.ts";
 import { CommandError } from "./lib/host/spawn.ts";
 import { runPasta } from "./lib/pasta.ts";
@@ -17,15 +18,27 @@ import { PortSpecError } from "./lib/forward/ports.ts";
 
 const PROGRAM = "tubetti";
 
+/** The log file of -l, open. @throws ConfigError */
+function openLogFile(filename: string): FileHandler {
+  const handler = new FileHandler("NOTSET", { filename });
+  try {
+    handler.setup();
+  } catch (error) {
+    const reason = error instanceof Error && "code" in error ? error.code : error;
+    throw new ConfigError(`-l ${shown(filename)}: cannot open the log file: ${reason}`);
+  }
+  return handler;
+}
+
+/** Where messages go: with -l to the file, and what ends the program to standard error too. */
 function setUpLogging(options: Options): void {
-  const handler = options.logFile === null
-    ? new ConsoleHandler("NOTSET")
-    : new FileHandler("NOTSET", { filename: options.logFile });
+  const handlers = options.logFile === null
+    ? { console: new ConsoleHandler("NOTSET") }
+    : { file: openLogFile(options.logFile), console: new ConsoleHandler("CRITICAL") };
   setup({
-    handlers: { default: handler },
-    loggers: { default: { level: options.logLevel, handlers: ["default"] } },
+    handlers,
+    loggers: { default: { level: options.logLevel, handlers: Object.keys(handlers) } },
   });
-  handler.setup();
 }
 
 /** Runs the program. @returns its exit code */
@@ -44,7 +57,7 @@ function report(error: unknown): number {
   const known = error instanceof ConfigError || error instanceof SysError ||
     error instanceof CommandError || error instanceof PortSpecError;
   if (!known) throw error;
-  getLogger().error(`${PROGRAM}: ${error.message}`);
+  getLogger().critical(`${PROGRAM}: ${error.message}`);
   return error instanceof CommandError ? error.exitCode : 1;
 }
 

@@ -57,7 +57,7 @@ export interface LoopHandlers {
   readonly childFd: number;
   /** The command has ended. */
   child(): number | null;
-  /** The tap is gone, and with it the guest's namespace. */
+  /** The tap is gone. Null: the loop goes on without it, for the command's sake. */
   linkLost(): number | null;
 }
 
@@ -173,6 +173,7 @@ export class Loop {
     const ctx = this.#ctx, { link } = ctx;
     const n = link.receive(RX_SLOTS);
     if (n < 0) {
+      ctx.epoll.remove(link.fd);
       this.#exit ??= this.#handlers.linkLost();
       return;
     }

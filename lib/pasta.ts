@@ -13,7 +13,8 @@ import { getLogger, LogLevels } from "@std/log";
 import type { Options } from "./config/options.ts";
 import { type Context, EventType } from "./context.ts";
 import { FlowTable } from "./flow/table.ts";
-import { parsePortSpec, type PortRule } from "./forward/ports.ts";
+import { asErrno, checkOutbound, openPorts } from "./forward/open_ports.ts";
+import type { PortRule } from "./forward/ports.ts";
 import { buildNetwork, type Network } from "./host/network.ts";
 import { configureGuest } from "./host/guest_network.ts";
 import { readHostNetwork } from "./host/host_network.ts";
@@ -35,12 +36,11 @@ import {
   openGuestNetwork,
   openNamespace,
 } from "./sys/namespace.ts";
-import { catches } from "./sys/process.ts";
+import { catches, sharesForeground } from "./sys/process.ts";
 import { raiseDescriptorLimit } from "./sys/rlimit.ts";
 import { installSignals, SIG, type Signals } from "./sys/signal.ts";
 import { negotiateOffloads } from "./sys/tun.ts";
 import { udpListen } from "./udp/mod.ts";
-import { formatAddress } from "./wire/address.ts";
 
 /** Exit code of a process that ended by a signal, as shells have it. */
 const SIGNAL_EXIT = 128;
@@ -90,40 +90,49 @@ function makeContext(
 }
 
 /** Listens on what -t and -u name. */
-function openPorts(ctx: Context, loop: Loop, options: Options): void {
-  if (ctx.features.tcp) {
-    for (const rule of options.tcpPorts.flatMap(parsePortSpec)) loop.tcp.listen(rule);
-  }
-  if (ctx.features.udp) {
-    for (const rule of options.udpPorts.flatMap(parsePortSpec)) listenUdp(ctx, rule);
-  }
+function listen(ctx: Context, loop: Loop, options: Options): void {
+  const tcp = asErrno((rule: PortRule) => loop.tcp.listen(rule));
+  const udp = ({ address, device, first, to }: PortRule) =>
+    udpListen(ctx, { address, port: first, guestPort: to, device });
+  if (ctx.features.tcp) openPorts("-t", options.tcpPorts, tcp);
+  if (ctx.features.udp) openPorts("-u", options.udpPorts, udp);
 }
 
-function listenUdp(ctx: Context, rule: PortRule): void {
-  const { address, device } = rule;
-  for (let port = rule.first; port <= rule.last; port++) {
-    const guestPort = rule.to + port - rule.first;
-    const result = udpListen(ctx, { address, port, guestPort, device });
-    if (result < 0) {
-      const where = address ? `${formatAddress(address)} ` : "";
-      throw new SysError("bind", `${where}UDP port ${port}`, -result);
-    }
-  }
-}
-
-/** What to do on a signal: end, unless the terminal gave it to the command too, which handles it. */
+/**
+ * What to do on a signal: end, unless it is the Ctrl-C of a terminal that has given it to the command
+ * too, and the command handles it. A SIGINT from elsewhere looks the same while both are in the
+ * foreground: it is SIGTERM that ends us in any case.
+ */
 function onSignal(signals: Signals, guest: Guest): number | null {
   const signal = signals.next();
   if (signal === 0) return null;
-  if (signal === SIG.INT && Deno.stdin.isTerminal() && catches(guest.pid, SIG.INT)) return null;
+  if (signal === SIG.INT && sharesForeground(guest.pid) && catches(guest.pid, SIG.INT)) return null;
   return SIGNAL_EXIT + signal;
+}
+
+/** The guest has deleted its interface: its command goes on without a network. */
+function onLinkLost(ifname: string): null {
+  getLogger().warn(`Interface ${ifname} is gone, and the network of the command with it`);
+  return null;
+}
+
+/** Watches what the loop waits for from the start. @throws SysError */
+function watch(ctx: Context, signals: Signals, guest: Guest): void {
+  const watched: [number, number, string][] = [
+    [ctx.link.fd, EventType.LINK, "tap"],
+    [signals.fd, EventType.SIGNAL, "signals"],
+    [guest.pidfd, EventType.CHILD, "command"],
+  ];
+  for (const [fd, type, what] of watched) {
+    const result = ctx.epoll.add(fd, EPOLL.IN, type, 0);
+    if (result < 0) throw new SysError("epoll_ctl", what, -result);
+  }
 }
 
 /** Serves a guest that waits to be released until it, or we, are told to end. */
 function serve(options: Options, guest: Guest, signals: Signals): number {
   const host = readHostNetwork(options);
   const network = buildNetwork(options, host);
-  for (const line of [...host.notes, ...guest.warnings]) getLogger().info(line);
   const pcap = options.pcap === null ? null : new PcapFile(options.pcap);
   const tap = openTap(guest, network.ifname);
   const link = makeLink(tap.tap, pcap);
@@ -134,13 +143,15 @@ function serve(options: Options, guest: Guest, signals: Signals): number {
     signal: () => onSignal(signals, guest),
     childFd: guest.pidfd,
     child: () => guest.status(),
-    linkLost: () => guest.status() ?? 0,
+    linkLost: () => onLinkLost(tap.ifname),
   });
-  ctx.epoll.add(link.fd, EPOLL.IN, EventType.LINK, 0);
-  ctx.epoll.add(signals.fd, EPOLL.IN, EventType.SIGNAL, 0);
-  ctx.epoll.add(guest.pidfd, EPOLL.IN, EventType.CHILD, 0);
-  openPorts(ctx, loop, options);
-  for (const line of summary(network)) getLogger().info(line);
+  watch(ctx, signals, guest);
+  checkOutbound(ctx, options);
+  listen(ctx, loop, options);
+  pcap?.open(); // last, so that a start that fails leaves no file
+  for (const line of [...host.notes, ...guest.warnings, ...summary(network)]) {
+    getLogger().info(line);
+  }
   guest.release();
   return loop.run();
 }
@@ -155,7 +166,7 @@ export function runPasta(options: Options): number {
   raiseDescriptorLimit();
   const signals = installSignals([SIG.HUP, SIG.INT, SIG.QUIT, SIG.TERM]);
   try {
-    const guest = spawnGuest({ command: options.command });
+    const guest = spawnGuest({ command: options.command, ignored: signals.ignored });
     try {
       return serve(options, guest, signals);
     } finally {

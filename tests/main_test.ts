@@ -45,6 +45,26 @@ for (
   });
 }
 
+Deno.test("tubetti says in one line that -l cannot be opened, exit 1", async () => {
+  for (const [file, reason] of [["/nonexistent/log", "ENOENT"], ["/", "EISDIR"]] as const) {
+    const { code, stdout, stderr } = await tubetti("pasta", "-l", file, "true");
+    assertEquals([code, stdout], [1, ""]);
+    assertEquals(stderr, `tubetti: -l ${file}: cannot open the log file: ${reason}\n`);
+  }
+});
+
+Deno.test("tubetti says why it ends on standard error, and in the log file of -l", async () => {
+  const file = await Deno.makeTempFile();
+  try {
+    const { code, stderr } = await tubetti("pasta", "-l", file, "/nonexistent-directory/command");
+    assertEquals(code, 127);
+    assertMatch(stderr, /^tubetti: execve \/nonexistent-directory\/command: ENOENT[ -~]*\n$/);
+    assert(Deno.readTextFileSync(file).endsWith(stderr));
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
 /** Names that scripts use, by the file of the library that has them. */
 const EXPORTS = [
   ["FlowTable", "FlowState", "FlowType", "FLOW_STATE_NAMES", "FLOW_TYPE_NAMES", "FLOW_PROTO"],

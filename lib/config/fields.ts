@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { parsePortSpec } from "../forward/ports.ts";
+import { parsePortSpec, PortSpecError } from "../forward/ports.ts";
 import { type Address, isV4 } from "../wire/address.ts";
 import type { FamilyOptions, Options } from "./model.ts";
 import { parsePrefix, parseResolver, parseUnicast, ValueError } from "./values.ts";
@@ -63,9 +63,11 @@ export function setMapping(
   if (field === "mapHostLoopback") options.mapGateway = false;
 }
 
-/** -t, -u. @throws PortSpecError */
+/** -t, -u: all count, and none may name a port of an earlier one. @throws PortSpecError */
 export function addPorts(list: string[], text: string): void {
-  parsePortSpec(text);
+  const earlier = new Set(list.flatMap(parsePortSpec).map(({ first }) => first));
+  const twice = parsePortSpec(text).find(({ first }) => earlier.has(first));
+  if (twice) throw new PortSpecError(`port ${twice.first} is given twice`);
   list.push(text);
 }
 

@@ -11,6 +11,8 @@ export const VERSION = "tubetti 0.1.0";
 
 const WIDTH = 80;
 const COLUMN = 30;
+const LATER = "Other options of pasta(1) are recognized, and say when used that they are not " +
+  "available yet.";
 
 function heading(spec: OptionSpec): string {
   const short = spec.short ? `-${spec.short}, ` : "    ";
@@ -65,5 +67,5 @@ export function helpText(mode: "pasta" | "passt" = "pasta"): string {
     );
     if (shown.length > 0) lines.push("", `${group}:`, ...shown.flatMap(entry));
   }
-  return `${lines.join("\n")}\n`;
+  return `${[...lines, "", ...wrap(LATER, WIDTH)].join("\n")}\n`;
 }

@@ -12,6 +12,7 @@
  */
 import { parseArgs } from "@std/cli";
 import { PortSpecError } from "../forward/ports.ts";
+import { formatAddress, sameAddress } from "../wire/address.ts";
 import { ConfigError, shown } from "./error.ts";
 import { defaultOptions, type Options } from "./model.ts";
 import { type Occurrence, scanArgs } from "./scan.ts";
@@ -70,6 +71,14 @@ function applyNetmask(options: Options, found: readonly Occurrence[]): void {
   options.v4.prefixLength = options.netmask;
 }
 
+/** The guest and its gateway are two. */
+function checkGateway(options: Options): void {
+  for (const { address, gateway } of [options.v4, options.v6]) {
+    if (!address || !gateway || !sameAddress(address, 0, gateway, 0)) continue;
+    throw new ConfigError(`-g ${formatAddress(gateway)}: this is the guest's own address (-a)`);
+  }
+}
+
 const isFlag = (spec: OptionSpec): boolean => spec.value === undefined;
 const names = (specs: readonly OptionSpec[]): string[] => specs.map((spec) => spec.name);
 const FLAGS = names(OPTIONS.filter(isFlag));
@@ -103,6 +112,7 @@ function parseMode(mode: "pasta" | "passt", args: readonly string[]): Options {
     for (const text of texts) apply(options, spec, written, text);
   }
   applyNetmask(options, found);
+  checkGateway(options);
   options.command = rest;
   return options;
 }

@@ -20,6 +20,7 @@ import {
   parseMac,
   parseMtu,
   parseNetmask,
+  parseNewInterface,
   parsePath,
   parseResolver,
   parseSearch,
@@ -336,7 +337,7 @@ const NAMESPACE = group("Namespace", [
     value: "NAME",
     mode: "pasta",
     help: "Name of the namespace's interface (default: that of the host's)",
-    set: (o, text) => o.nsInterface = parseInterface(text),
+    set: (o, text) => o.nsInterface = parseNewInterface(text),
   },
   {
     name: "ns-mac-addr",

@@ -115,16 +115,23 @@ export function parseMtu(text: string): number {
   refuse(`not an MTU (${MIN_MTU} to ${MAX_MTU}, or 0 to set none)`);
 }
 
-/** A name that an interface can have (dev_valid_name() in the kernel). */
+/** A name that an interface can have: dev_valid_name() in the kernel, and % makes it a pattern. */
 export function parseInterface(text: string): string {
   // deno-lint-ignore no-control-regex
-  if (text === "." || text === ".." || !/^[^\s/:\x00-\x1f]+$/.test(text)) {
-    refuse("not an interface name (no spaces, / or :)");
+  if (text === "." || text === ".." || !/^[^\s/:%\x00-\x1f]+$/.test(text)) {
+    refuse("not an interface name (no spaces, /, : or %)");
   }
   if (new TextEncoder().encode(text).length > MAX_INTERFACE_NAME) {
     refuse(`not an interface name (at most ${MAX_INTERFACE_NAME} bytes)`);
   }
   return text;
+}
+
+/** A name that the namespace's interface can have: the kernel keeps some for itself. */
+export function parseNewInterface(text: string): string {
+  if (text === "lo") refuse("the namespace has a loopback interface of that name");
+  if (text === "all" || text === "default") refuse("not an interface name (kept for sysctls)");
+  return parseInterface(text);
 }
 
 /** A file's name. */

@@ -21,8 +21,6 @@ const memory = new Int32Array((exports.memory as WebAssembly.Memory).buffer);
 
 /** 32-bit words of a key (128 bits). */
 export const KEY_WORDS = 4;
-/** Most 64-bit blocks before the tail that {@linkcode siphash24} takes. */
-export const MAX_BLOCKS = (RESULT_AT - BLOCKS_AT) / 2 - 1;
 
 /**
  * Hashes `blocks` 64-bit words and a tail. All words are little-endian parts of the message.
@@ -30,7 +28,7 @@ export const MAX_BLOCKS = (RESULT_AT - BLOCKS_AT) / 2 - 1;
  * @param key four words: k0 low, k0 high, k1 low, k1 high
  * @param words two per block: low half first
  * @param at index of the first word
- * @param blocks number of pairs, at most {@linkcode MAX_BLOCKS}
+ * @param blocks number of pairs; with the tail they must fit before `SIPHASH_RESULT`
  * @param tailLow low half of the last block: the up to seven bytes left over
  * @param tailHigh high half of the last block; its top byte is the message's length modulo 256
  * @returns lower half of the hash, as int32

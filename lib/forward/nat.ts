@@ -26,6 +26,8 @@ import {
   sameAddress,
 } from "../wire/address.ts";
 
+import { IPPROTO_TCP, IPPROTO_UDP } from "../wire/ipv4.ts";
+
 const DNS_PORT = 53; // RFC 1035 §4.2
 
 /** The family configuration an address belongs to; null when that family is disabled. */
@@ -40,11 +42,17 @@ function is(address: Address | null, words: Int32Array, at: number): boolean {
 /**
  * Fills the target side of a flow that the guest starts.
  *
+ * @param proto IP protocol: only TCP and UDP have a port 53
  * @param ini the guest's side: `eaddr` the guest, `oaddr` the destination as the guest names it
  * @param tgt receives interface HOST, the real destination, and no source (the kernel chooses)
  * @returns false when the destination's family is disabled
  */
-export function natFromTap(ctx: Context, ini: FlowSide, tgt: FlowSide): boolean {
+export function natFromTap(
+  ctx: Context,
+  proto: number,
+  ini: FlowSide,
+  tgt: FlowSide,
+): boolean {
   const words = ini.words;
   const family = familyFor(ctx, words, SIDE_OADDR);
   if (!family) return false;
@@ -52,7 +60,8 @@ export function natFromTap(ctx: Context, ini: FlowSide, tgt: FlowSide): boolean 
   tgt.pif = Pif.HOST;
   tgt.setOur(v4 ? ANY4 : ANY6, 0, 0);
   const port = ini.oport;
-  if (port === DNS_PORT && family.dnsHost && is(family.dnsForward, words, SIDE_OADDR)) {
+  const dns = port === DNS_PORT && (proto === IPPROTO_UDP || proto === IPPROTO_TCP);
+  if (dns && family.dnsHost && is(family.dnsForward, words, SIDE_OADDR)) {
     tgt.setEndpoint(family.dnsHost, 0, port);
   } else if (is(family.mapHostLoopback, words, SIDE_OADDR)) {
     tgt.setEndpoint(v4 ? LOOPBACK4 : LOOPBACK6, 0, port);

@@ -7,8 +7,13 @@
 import type { Context } from "../context.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { bindSocket, familyOf, newSocket, SO_BINDTODEVICE, SOL_SOCKET } from "../sys/socket.ts";
-import { isLoopback } from "../wire/address.ts";
+import { isLinkLocal, isLoopback, isV4 } from "../wire/address.ts";
 import { familyFor } from "./nat.ts";
+
+/** Interface index needed to reach `words[at…]`: that of the uplink for link-local ones, else 0. */
+export function scopeOf(ctx: Context, words: Int32Array, at: number): number {
+  return !isV4(words, at) && isLinkLocal(words, at) ? ctx.ip6?.ifindex ?? 0 : 0;
+}
 
 /**
  * Makes a non-blocking socket for traffic to `words[at…]`. Loopback destinations are left unbound:
@@ -33,7 +38,8 @@ export function outboundSocket(
   if (name && libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length) < 0) {
     result = -errno();
   }
-  if (result >= 0 && family.outboundAddr) result = bindSocket(fd, family.outboundAddr, 0, 0);
+  const source = family.outboundAddr;
+  if (result >= 0 && source) result = bindSocket(fd, source, 0, 0, scopeOf(ctx, source, 0));
   if (result >= 0) return fd;
   libc.close(fd);
   return result;

@@ -37,7 +37,7 @@ import {
 /** Our MAC address on the tap unless -M is given: locally administered, the same on every host. */
 export const OUR_MAC: Uint8Array<ArrayBuffer> = Uint8Array.of(0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55);
 /** MTU of an Ethernet interface that nobody set (RFC 894). */
-export const ETHERNET_MTU = 1500;
+const ETHERNET_MTU = 1500;
 /** Prefix length of an IPv6 subnet whose hosts configure themselves (RFC 4291 §2.5.4). */
 const SUBNET6_PREFIX = 64;
 const LOOPBACK_NAME = "lo";

@@ -9,8 +9,8 @@
  * (`../sys/namespace.ts`). {@linkcode Guest.release} lets it execute the command. Should we die before, it
  * reads an end of file and exits; afterwards the kernel kills it, and as it is process 1 of its PID
  * namespace everything it has started goes with it. It stays in our session and process group, so a
- * shell has job control. It keeps descriptors 0, 1 and 2 only, and gets default signal handling
- * where we deviate from what we were started with.
+ * shell has job control. It keeps descriptors 0, 1 and 2 only, and finds signals handled as we did
+ * when we were started.
  *
  * @module
  */
@@ -25,8 +25,17 @@ const PR_SET_PDEATHSIG = 1; // linux/prctl.h
 const SIGKILL = 9; // asm-generic/signal.h
 const SIGPIPE = 13; // asm-generic/signal.h
 const KERNEL_SIGACTION_SIZE = 32; // asm/signal.h: handler, flags, restorer, mask; all zero: SIG_DFL
+const SIG_IGN = 1; // asm-generic/signal.h
 const SIGSET_SIZE = 8; // bytes of the kernel's sigset_t
-const MS = { NOSUID: 2, NODEV: 4, NOEXEC: 8, REC: 0x4000, SLAVE: 1 << 19 }; // linux/mount.h
+/** linux/mount.h */
+const MS = {
+  NOSUID: 2,
+  NODEV: 4,
+  NOEXEC: 8,
+  BIND: 0x1000,
+  REC: 0x4000,
+  SLAVE: 1 << 19,
+} as const;
 const PSEUDO_FS = MS.NOSUID | MS.NODEV | MS.NOEXEC;
 const AT_RECURSIVE = 0x8000; // linux/fcntl.h
 const OPEN_TREE_CLONE = 1; // linux/mount.h
@@ -77,6 +86,8 @@ export interface SpawnOptions {
   readonly command?: readonly string[];
   /** Host name inside. Absent: the host's. */
   readonly hostname?: string;
+  /** Signals that the command finds ignored though we do not ignore them. */
+  readonly ignored?: readonly number[];
 }
 
 /** The command's process. */
@@ -178,10 +189,20 @@ function addMounts(script: Script): void {
   });
 }
 
-/** Undoes what the runtime changed, and executes the command. @returns the two attempts */
-function addExecute(script: Script, path: string, argv: readonly string[]): Step[] {
+/** Gives signals the action with which we were started, where we or the runtime changed it. */
+function addSignals(script: Script, ignored: readonly number[]): void {
   const defaultAction = script.address(script.reserve(KERNEL_SIGACTION_SIZE));
   script.call("rt_sigaction", [SIGPIPE, defaultAction, 0, SIGSET_SIZE]);
+  const ignore = new Uint8Array(KERNEL_SIGACTION_SIZE);
+  ignore[0] = SIG_IGN; // low byte of the handler
+  for (const signal of ignored) {
+    script.call("rt_sigaction", [signal, script.data(ignore), 0, SIGSET_SIZE]);
+  }
+}
+
+/** Undoes what the runtime changed, and executes the command. @returns the two attempts */
+function addExecute(script: Script, { path, argv }: Command, ignored: readonly number[]): Step[] {
+  addSignals(script, ignored);
   // Linux 5.11; our own descriptors are close-on-exec anyway
   script.call("close_range", [FIRST_OTHER_FD, LAST_FD, CLOSE_RANGE_CLOEXEC], {
     what: "descriptors",
@@ -268,8 +289,8 @@ class Process implements Guest {
 function addSteps(
   script: Script,
   [ours, theirs]: Int32Array,
-  { path, argv }: Command,
-  hostname: string | undefined,
+  command: Command,
+  { hostname, ignored = [] }: SpawnOptions,
 ): Step[] {
   script.clone(NAMESPACES, { what: "namespaces", hint: userNamespaceHint });
   script.call("close", [ours]);
@@ -284,7 +305,7 @@ function addSteps(
   const byte = script.address(script.reserve(1));
   script.call("write", [theirs, byte, 1], { what: "readiness" });
   script.call("read", [theirs, byte, 1], { what: "release", exitOnZero: true });
-  const attempts = addExecute(script, path, argv);
+  const attempts = addExecute(script, command, ignored);
   script.exit(COMMAND_NOT_EXECUTABLE);
   return attempts;
 }
@@ -317,7 +338,7 @@ export function spawnGuest(options: SpawnOptions = {}): Guest {
   const script = new Script();
   let pid = 0;
   try {
-    const attempts = addSteps(script, pair, command, options.hostname);
+    const attempts = addSteps(script, pair, command, options);
     pid = script.run();
     libc.close(pair[1]);
     pair[1] = -1;

@@ -5,23 +5,13 @@
  * @module
  */
 import type { Family } from "../context.ts";
-import { formatAddress, isUnspecified } from "../wire/address.ts";
+import { formatAddress, fromV4, isUnspecified, maskV4 } from "../wire/address.ts";
+import { formatMac } from "../wire/ethernet.ts";
 import type { Network } from "./network.ts";
 
-/** Bytes as `9a:55:9a:55:9a:55`. */
-export function formatMac(mac: Uint8Array): string {
-  return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
-}
-
-/** A dotted netmask. */
-function netmask(prefixLength: number): string {
-  const mask = prefixLength === 0 ? 0 : -1 << (32 - prefixLength);
-  return [24, 16, 8, 0].map((shift) => mask >>> shift & 255).join(".");
-}
-
 function familyLines(family: Family, v4: boolean): string[] {
-  const { addr, gateway, mapHostLoopback, dns, dnsForward, dnsHost } = family;
-  const length = v4 ? ` mask ${netmask(family.prefixLength)}` : `/${family.prefixLength}`;
+  const { addr, prefixLength: bits, gateway, mapHostLoopback, dns, dnsForward, dnsHost } = family;
+  const length = v4 ? ` mask ${formatAddress(fromV4(maskV4(bits)))}` : `/${bits}`;
   const lines = isUnspecified(addr) ? [] : [`    assign: ${formatAddress(addr)}${length}`];
   if (gateway) lines.push(`    router: ${formatAddress(gateway)}`);
   if (mapHostLoopback) lines.push(`    host loopback as: ${formatAddress(mapHostLoopback)}`);

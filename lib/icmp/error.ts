@@ -214,14 +214,14 @@ function unreachable6(error: number): number {
  * @param packet parsed packet that lies in the link's arena
  * @param error positive errno of the call that failed on its behalf: `ENETUNREACH`, `EHOSTUNREACH`,
  *   `EACCES` …
- * @returns false when no ICMP code says what `error` says; true otherwise, also when the rate limit
- *   or the nature of the packet forbids an answer
+ * @returns false when nothing was sent: no ICMP code says what `error` says, or the rate limit or the
+ *   nature of the packet forbids it
  */
 export function sendUnreachable(ctx: Context, packet: Packet, error: number): boolean {
   const v4 = packet.version === 4;
   const code = v4 ? unreachable4(error) : unreachable6(error);
   if (code < 0) return false;
-  if (!mayAnswer(ctx, packet)) return true;
+  if (!mayAnswer(ctx, packet)) return false;
   if (error === E.ECONNREFUSED) copyAddress(source, 0, packet.addresses, DEST);
   else chooseSource(ctx, packet);
   answer(ctx, packet, v4 ? ICMP_UNREACHABLE : ICMPV6_UNREACHABLE, code, 0);

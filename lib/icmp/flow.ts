@@ -9,7 +9,7 @@ import { EventType } from "../context.ts";
 import { INI, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
 import { FlowState, FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
-import { outboundSocket } from "../forward/outbound.ts";
+import { outboundSocket, scopeOf } from "../forward/outbound.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
 import { IP_RECVERR, IP_RECVTTL, IPV6_RECVERR, IPV6_RECVHOPLIMIT } from "../sys/ip_options.ts";
@@ -25,18 +25,13 @@ import {
   SOCK_DGRAM,
   socketAddress,
 } from "../sys/socket.ts";
-import { isBroadcast, isLinkLocal, isMulticast, isUnspecified, isV4 } from "../wire/address.ts";
+import { isBroadcast, isMulticast, isUnspecified, isV4 } from "../wire/address.ts";
 import { DEST, type Packet, SOURCE } from "../wire/packet.ts";
 import { sendUnreachable } from "./error.ts";
 import { base, IDS, type PingFamily, PingMode, type PingState, W } from "./state.ts";
 
 /** Seconds without a message after which a flow ends (RFC 5508 §3.2, REQ-2: at least 60). */
 export const PING_TIMEOUT = 60;
-
-/** Interface index needed to reach `words[at…]`: that of the uplink for link-local ones, else 0. */
-export function scopeOf(state: PingState, words: Int32Array, at: number): number {
-  return !isV4(words, at) && isLinkLocal(words, at) ? state.ctx.ip6?.ifindex ?? 0 : 0;
-}
 
 /**
  * The flow of an echo request; a new one if there is none.
@@ -56,7 +51,10 @@ export function pingFlow(
   ini.setOur(words, DEST, id);
   const found = ctx.table.lookup(packet.proto, ini);
   if (found >= 0) return found >> 1;
-  if (!forwardable(words) || !natFromTap(ctx, ini, tgt)) return -1;
+  if (
+    !forwardable(words) ||
+    !natFromTap(ctx, family.version === 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, ini, tgt)
+  ) return -1;
   const i = ctx.table.alloc();
   if (i < 0) {
     warn(state, `all ${ctx.table.capacity} flows are in use`);
@@ -127,7 +125,7 @@ function takeSocket(state: PingState, i: number, id: number): number {
   setOption(fd, level, v4 ? IP_RECVERR : IPV6_RECVERR, 1);
   setOption(fd, level, v4 ? IP_RECVTTL : IPV6_RECVHOPLIMIT, 1);
   bindSocket(fd, to, SIDE_OADDR, id); // fails where it is taken, or bound: any other will do
-  let result = connectSocket(fd, to, SIDE_EADDR, 0, scopeOf(state, to, SIDE_EADDR));
+  let result = connectSocket(fd, to, SIDE_EADDR, 0, scopeOf(state.ctx, to, SIDE_EADDR));
   const used = socketAddress(fd, address, 0);
   if (result >= 0) result = used;
   if (result >= 0) result = ctx.epoll.add(fd, EPOLL.IN | EPOLL.ERR, EventType.PING, i);

@@ -24,12 +24,13 @@ import {
   MSG_NOSIGNAL,
   writeSockaddr,
 } from "../sys/socket.ts";
+import { scopeOf } from "../forward/outbound.ts";
 import { ANY4, ANY6, isLoopback } from "../wire/address.ts";
 import { checkIcmpEcho, echoId, ICMP_ECHO_ID } from "../wire/icmp.ts";
 import { checkIcmpv6Echo } from "../wire/icmpv6.ts";
 import type { Packet } from "../wire/packet.ts";
 import { sendUnreachable } from "./error.ts";
-import { pingFlow, scopeOf } from "./flow.ts";
+import { pingFlow } from "./flow.ts";
 import { drainErrors } from "./errors.ts";
 import { replaceWord } from "./rewrite.ts";
 import { base, type PingFamily, PingMode, type PingState, pingState, touch, W } from "./state.ts";
@@ -91,7 +92,7 @@ function send(state: PingState, family: PingFamily, flow: number, packet: Packet
 /** Writes the target's address for the raw socket. @returns bytes */
 function writeTarget(state: PingState, flow: number): number {
   const { sides, arena, tx } = state, at = (2 * flow + TGT) * SIDE_WORDS + SIDE_EADDR;
-  return writeSockaddr(arena.dv, tx.name(0), sides, at, 0, scopeOf(state, sides, at));
+  return writeSockaddr(arena.dv, tx.name(0), sides, at, 0, scopeOf(state.ctx, sides, at));
 }
 
 /**

@@ -12,9 +12,9 @@
  * @module
  */
 import type { Arena } from "../sys/arena.ts";
+import { ETH_HEADER_SIZE } from "../wire/ethernet.ts";
 
-/** Bytes of an Ethernet header. */
-export const ETH_HEADER_SIZE = 14;
+export { ETH_HEADER_SIZE };
 
 /** `gsoType` of linux/virtio_net.h. */
 export const GSO = {

@@ -7,9 +7,10 @@
  *
  * @module
  */
+import { getLogger } from "@std/log";
 import type { Arena } from "../sys/arena.ts";
-import { lastError } from "../sys/errno.ts";
-import { libc } from "../sys/libc.ts";
+import { E, errnoName, SysError } from "../sys/errno.ts";
+import { errno, libc } from "../sys/libc.ts";
 import { invert, sum } from "../wire/checksum.ts";
 import {
   PCAP_HEADER_SIZE,
@@ -21,22 +22,52 @@ import { UDP_CHECKSUM } from "../wire/udp.ts";
 import { SLOT_FRAME_SIZE } from "./link.ts";
 import type { Observer } from "./observed.ts";
 
-const O_WRONLY_CREAT_TRUNC_CLOEXEC = 0x1 | 0x40 | 0x200 | 0x80000; // asm-generic/fcntl.h
+// asm-generic/fcntl.h
+const O_WRONLY_CREAT_TRUNC_CLOEXEC = 0x1 | 0x40 | 0x200 | 0x80000;
+const O_NONBLOCK = 0x800;
+const F_SETFL = 4;
 const FILE_MODE = 0o600;
 
-/** A capture file, open for writing. */
+function openHint(number: number): string {
+  return number === E.ENXIO ? "nobody reads this FIFO: start its reader first" : "";
+}
+
+/** A capture file. Frames before {@linkcode PcapFile.open}, or after a failed write, are not recorded. */
 export class PcapFile implements Observer {
-  readonly #fd: number;
+  readonly #path: string;
+  #fd = -1;
   readonly #record: Uint8Array<ArrayBuffer> = new Uint8Array(PCAP_RECORD_SIZE + SLOT_FRAME_SIZE);
   readonly #view: DataView<ArrayBuffer> = new DataView(this.#record.buffer);
 
-  /** Creates or empties the file. @throws SysError */
   constructor(path: string) {
-    const name = new TextEncoder().encode(`${path}\0`);
-    this.#fd = libc.open(name, O_WRONLY_CREAT_TRUNC_CLOEXEC, FILE_MODE);
-    if (this.#fd < 0) throw lastError("--pcap: open", path);
+    this.#path = path;
+  }
+
+  /** Creates or empties the file. @returns itself @throws SysError */
+  open(): this {
+    const path = this.#path, name = new TextEncoder().encode(`${path}\0`);
+    // non-blocking: a FIFO without a reader would hold us where no signal is heard
+    const fd = libc.open(name, O_WRONLY_CREAT_TRUNC_CLOEXEC | O_NONBLOCK, FILE_MODE);
+    if (fd < 0) throw new SysError("--pcap: open", path, errno(), openHint(errno()));
+    libc.fcntl(fd, F_SETFL, 0); // whole records
     writePcapHeader(this.#view, 0, SLOT_FRAME_SIZE);
-    libc.write(this.#fd, this.#record, PCAP_HEADER_SIZE);
+    const written = libc.write(fd, this.#record, PCAP_HEADER_SIZE);
+    if (written !== PCAP_HEADER_SIZE) {
+      const reason = written < 0 ? errno() : E.ENOSPC;
+      libc.close(fd);
+      throw new SysError("--pcap: write", path, reason);
+    }
+    this.#fd = fd;
+    return this;
+  }
+
+  /** Writes the first `bytes` bytes of the record. The first failure ends the capture. */
+  #write(bytes: number): void {
+    const written = libc.write(this.#fd, this.#record, bytes);
+    if (written === bytes) return;
+    const reason = written < 0 ? errnoName(errno()) : "no space left";
+    this.close();
+    getLogger().warn(`--pcap: write ${this.#path}: ${reason}, capturing ends here`);
   }
 
   frame(
@@ -47,6 +78,7 @@ export class PcapFile implements Observer {
     csumStart: number,
     csumOffset: number,
   ): void {
+    if (this.#fd < 0) return;
     const now = performance.timeOrigin + performance.now();
     const seconds = Math.floor(now / 1000);
     const view = this.#view;
@@ -58,10 +90,11 @@ export class PcapFile implements Observer {
       const none = checksum === 0 && csumOffset === UDP_CHECKSUM; // RFC 768: 0 says "none"
       view.setUint16(start + csumOffset, none ? 0xffff : checksum);
     }
-    libc.write(this.#fd, this.#record, PCAP_RECORD_SIZE + length);
+    this.#write(PCAP_RECORD_SIZE + length);
   }
 
   close(): void {
-    libc.close(this.#fd);
+    if (this.#fd >= 0) libc.close(this.#fd);
+    this.#fd = -1;
   }
 }

@@ -8,15 +8,15 @@
  * @module
  */
 import { Arena, PAGE_SIZE } from "../sys/arena.ts";
+import { ETH_HEADER_SIZE } from "../wire/ethernet.ts";
+import { IPV4_HEADER_SIZE } from "../wire/ipv4.ts";
+import { TCP_HEADER_SIZE } from "../wire/tcp.ts";
 import { RX_SLOTS, SLOT_FRAME_SIZE, TX_SLOTS } from "./link.ts";
 
-/** Bytes of `struct virtio_net_hdr_v1` (linux/virtio_net.h). */
-export const VNET_HEADER_SIZE = 12;
-
-const TCP4_HEADERS = 14 + 20 + 20; // Ethernet, IPv4 and TCP without options
+const TCP4_HEADERS = ETH_HEADER_SIZE + IPV4_HEADER_SIZE + TCP_HEADER_SIZE; // without options
 const FRAME_START = PAGE_SIZE - TCP4_HEADERS;
 /** Bytes from one slot to the next. */
-export const SLOT_SIZE = Math.ceil((FRAME_START + SLOT_FRAME_SIZE) / PAGE_SIZE) * PAGE_SIZE;
+const SLOT_SIZE = Math.ceil((FRAME_START + SLOT_FRAME_SIZE) / PAGE_SIZE) * PAGE_SIZE;
 
 /** Receive and transmit slots with the views that system calls take. */
 export class Slots {

@@ -13,31 +13,21 @@
 import { E } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
 import type { Arena } from "../sys/arena.ts";
-import { ETH_HEADER_SIZE, GSO, type Link, RX_SLOTS, SLOT_FRAME_SIZE } from "./link.ts";
-import { Slots, VNET_HEADER_SIZE } from "./slots.ts";
+import { virtioNetHdrV1 } from "../sys/layout.ts";
+import { type Offloads, VNET_HEADER_SIZE } from "../sys/tun.ts";
+import { ETH_HEADER_SIZE } from "../wire/ethernet.ts";
+import { GSO, type Link, RX_SLOTS, SLOT_FRAME_SIZE } from "./link.ts";
+import { Slots } from "./slots.ts";
 
-/** Offsets in `struct virtio_net_hdr_v1`; multi-byte fields are in host order on a tap. */
-const VNET = {
-  FLAGS: 0,
-  GSO_TYPE: 1,
-  HDR_LEN: 2,
-  GSO_SIZE: 4,
-  CSUM_START: 6,
-  CSUM_OFFSET: 8,
-  NUM_BUFFERS: 10,
-} as const;
+/** Offsets of the header's fields, which are in host order on a tap. */
+const { flags: FLAGS, gso_type: GSO_TYPE, hdr_len: HDR_LEN, gso_size: GSO_SIZE } =
+  virtioNetHdrV1.at;
+const { csum_start: CSUM_START, csum_offset: CSUM_OFFSET, num_buffers: NUM_BUFFERS } =
+  virtioNetHdrV1.at;
 const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
 const VIRTIO_NET_HDR_GSO_ECN = 0x80;
 const READ_SIZE = VNET_HEADER_SIZE + SLOT_FRAME_SIZE;
 const BATCH_BYTES = 256 * 1024;
-
-/** What the kernel agreed to (TUNSETOFFLOAD); see {@linkcode TapLink}. */
-export interface TapOffloads {
-  /** TCP super-frames */
-  tso: boolean;
-  /** UDP super-frames */
-  uso: boolean;
-}
 
 /** A link over a tap device opened with IFF_VNET_HDR and a 12-byte header. */
 export class TapLink implements Link {
@@ -55,8 +45,11 @@ export class TapLink implements Link {
   readonly #txView: Uint8Array<ArrayBuffer>[];
   readonly #view: DataView;
 
-  /** @param fd non-blocking descriptor of the tap, owned by the link from now on */
-  constructor(fd: number, offloads: TapOffloads) {
+  /**
+   * @param fd non-blocking descriptor of the tap, owned by the link from now on
+   * @param offloads what the kernel agreed to
+   */
+  constructor(fd: number, offloads: Pick<Offloads, "tso" | "uso">) {
     const slots = new Slots(VNET_HEADER_SIZE);
     this.fd = fd;
     this.tso = offloads.tso;
@@ -74,9 +67,8 @@ export class TapLink implements Link {
     while (n < max && bytes < BATCH_BYTES) {
       const got = libc.read(this.fd, this.#rxView[n], READ_SIZE);
       if (got < 0) {
-        const error = errno();
-        if (n > 0 || error === E.EAGAIN || error === E.EINTR) return n;
-        return -1; // EBADFD: the device was deleted (our descriptor keeps its namespace)
+        // EBADFD: the device was deleted (our descriptor keeps its namespace); others pass
+        return n === 0 && errno() === E.EBADFD ? -1 : n;
       }
       if (got < VNET_HEADER_SIZE + ETH_HEADER_SIZE) continue;
       this.#accept(n, got - VNET_HEADER_SIZE);
@@ -90,12 +82,12 @@ export class TapLink implements Link {
   #accept(k: number, length: number): void {
     const view = this.#view;
     const vnet = this.rxOffset[k] - VNET_HEADER_SIZE;
-    const gsoType = view.getUint8(vnet + VNET.GSO_TYPE) & ~VIRTIO_NET_HDR_GSO_ECN;
-    const needsCsum = view.getUint8(vnet + VNET.FLAGS) & VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    const gsoType = view.getUint8(vnet + GSO_TYPE) & ~VIRTIO_NET_HDR_GSO_ECN;
+    const needsCsum = view.getUint8(vnet + FLAGS) & VIRTIO_NET_HDR_F_NEEDS_CSUM;
     this.rxLength[k] = length;
-    this.rxGsoSize[k] = gsoType === GSO.NONE ? 0 : view.getUint16(vnet + VNET.GSO_SIZE, true);
-    this.rxCsumStart[k] = needsCsum ? view.getUint16(vnet + VNET.CSUM_START, true) : 0;
-    this.rxCsumOffset[k] = view.getUint16(vnet + VNET.CSUM_OFFSET, true);
+    this.rxGsoSize[k] = gsoType === GSO.NONE ? 0 : view.getUint16(vnet + GSO_SIZE, true);
+    this.rxCsumStart[k] = needsCsum ? view.getUint16(vnet + CSUM_START, true) : 0;
+    this.rxCsumOffset[k] = view.getUint16(vnet + CSUM_OFFSET, true);
   }
 
   send(
@@ -110,11 +102,11 @@ export class TapLink implements Link {
     const view = this.#view;
     const vnet = this.txOffset[slot] - VNET_HEADER_SIZE;
     view.setUint16(vnet, (csumStart ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0) | gsoType << 8, true);
-    view.setUint16(vnet + VNET.HDR_LEN, headerLength, true);
-    view.setUint16(vnet + VNET.GSO_SIZE, gsoSize, true);
-    view.setUint16(vnet + VNET.CSUM_START, csumStart, true);
-    view.setUint16(vnet + VNET.CSUM_OFFSET, csumOffset, true);
-    view.setUint16(vnet + VNET.NUM_BUFFERS, 0, true);
+    view.setUint16(vnet + HDR_LEN, headerLength, true);
+    view.setUint16(vnet + GSO_SIZE, gsoSize, true);
+    view.setUint16(vnet + CSUM_START, csumStart, true);
+    view.setUint16(vnet + CSUM_OFFSET, csumOffset, true);
+    view.setUint16(vnet + NUM_BUFFERS, 0, true);
     return libc.write(this.fd, this.#txView[slot], VNET_HEADER_SIZE + length) < 0 ? -errno() : 0;
   }
 

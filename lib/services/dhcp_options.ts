@@ -5,6 +5,7 @@
  * @module
  */
 import type { Context, Family } from "../context.ts";
+import { maskV4 } from "../wire/address.ts";
 import {
   DHCP_OPT_DNS,
   DHCP_OPT_DOMAIN,
@@ -89,11 +90,6 @@ function names(ctx: Context): Names {
   return found;
 }
 
-/** Subnet mask as a signed number. */
-function mask(family: Family): number {
-  return family.prefixLength === 0 ? 0 : -1 << (HOST_PREFIX - family.prefixLength);
-}
-
 function putResolvers(writer: DhcpWriter, family: Family): void {
   const all = family.dns;
   for (let n = Math.min(all.length, MAX_RESOLVERS); n > 0; n--) {
@@ -104,7 +100,9 @@ function putResolvers(writer: DhcpWriter, family: Family): void {
 /** Routes for a gateway outside the subnet: to it, on the link; and everything via it. */
 function putRoutes(writer: DhcpWriter, family: Family): void {
   const gateway = family.gateway;
-  if (gateway === null || ((gateway[3] ^ family.addr[3]) & mask(family)) === 0) return;
+  if (gateway === null || ((gateway[3] ^ family.addr[3]) & maskV4(family.prefixLength)) === 0) {
+    return;
+  }
   routesView.setUint8(0, HOST_PREFIX);
   routesView.setInt32(1, gateway[3]);
   routesView.setInt32(5, 0); // on the link
@@ -144,7 +142,7 @@ function putOption(
 ): void {
   switch (code) {
     case DHCP_OPT_MASK:
-      writer.u32(code, mask(family));
+      writer.u32(code, maskV4(family.prefixLength));
       break;
     case DHCP_OPT_ROUTER:
       if (family.gateway !== null) writer.u32(code, family.gateway[3]);

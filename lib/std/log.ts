@@ -182,6 +182,11 @@ export class Logger {
   error(msg: string): string {
     return this.#log(LogLevels.ERROR, "ERROR", msg);
   }
+
+  /** The program ends because of this. */
+  critical(msg: string): string {
+    return this.#log(LogLevels.CRITICAL, "CRITICAL", msg);
+  }
 }
 
 /** Configuration for {@linkcode setup}. */

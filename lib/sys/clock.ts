@@ -6,12 +6,15 @@
  *
  * @module
  */
+import { timespec } from "./layout.ts";
 import { libc } from "./libc.ts";
 
 const { clock_gettime } = libc;
 
 const CLOCK_MONOTONIC = 1; // linux/time.h
-const words = new Uint32Array(4); // struct timespec: two 64-bit integers
+const words = new Uint32Array(timespec.size / 4);
+const SECONDS = timespec.at.tv_sec / 4;
+const NANOSECONDS = timespec.at.tv_nsec / 4;
 
 /**
  * CLOCK_MONOTONIC.
@@ -28,5 +31,5 @@ const words = new Uint32Array(4); // struct timespec: two 64-bit integers
  */
 export function monotonicMs(): number {
   clock_gettime(CLOCK_MONOTONIC, words);
-  return words[0] * 1e3 + words[2] / 1e6; // the upper half of the seconds is 0 for 136 years
+  return words[SECONDS] * 1e3 + words[NANOSECONDS] / 1e6; // the upper half of the seconds is 0 for 136 years
 }

@@ -10,6 +10,7 @@
  */
 import { errno, libc } from "./libc.ts";
 import { check, E, lastError } from "./errno.ts";
+import { epollEvent } from "./layout.ts";
 
 /** Event bits of linux/eventpoll.h. */
 export const EPOLL = {
@@ -28,10 +29,8 @@ const EPOLL_CTL_ADD = 1; // linux/eventpoll.h
 const EPOLL_CTL_DEL = 2;
 const EPOLL_CTL_MOD = 3;
 
-/** Bytes of `struct epoll_event`: packed on x86_64, naturally aligned elsewhere (epoll_ctl(2)). */
-export const EPOLL_EVENT_SIZE = Deno.build.arch === "x86_64" ? 12 : 16;
-const WORDS = EPOLL_EVENT_SIZE / 4;
-const DATA = WORDS - 2; // index of the low data word
+const WORDS = epollEvent.size / 4;
+const DATA = epollEvent.at.data / 4; // index of the low data word
 
 /**
  * An epoll instance.

@@ -41,6 +41,7 @@ export const E = {
   ELOOP: 40,
   EPROTO: 71,
   EBADMSG: 74,
+  EBADFD: 77,
   EUSERS: 87,
   ENOTSOCK: 88,
   EDESTADDRREQ: 89,

@@ -97,19 +97,6 @@ export const sockaddrIn6 = layout("struct sockaddr_in6", ["netinet/in.h"], 28, {
   sin6_scope_id: [24, 4],
 });
 
-/** Local socket address (unix(7)). */
-export const sockaddrUn = layout("struct sockaddr_un", ["sys/un.h"], 110, {
-  sun_family: [0, 2],
-  sun_path: [2, 108],
-});
-
-/** Netlink socket address (netlink(7)). */
-export const sockaddrNl = layout("struct sockaddr_nl", ["sys/socket.h", "linux/netlink.h"], 12, {
-  nl_family: [0, 2],
-  nl_pid: [4, 4],
-  nl_groups: [8, 4],
-});
-
 /** Error queue entry (ip(7), IP_RECVERR). */
 export const sockExtendedErr = layout(
   "struct sock_extended_err",
@@ -163,27 +150,11 @@ export const timespec = layout("struct timespec", ["time.h"], 16, {
   tv_nsec: [8, 8],
 });
 
-/** Timer setting (timerfd_create(2)). */
-export const itimerspec = layout("struct itimerspec", ["time.h"], 32, {
-  it_interval: [0, 16],
-  it_value: [16, 16],
-});
-
 /** Signal action of the C library (sigaction(2)). */
 export const sigaction = layout("struct sigaction", ["signal.h"], 152, {
   sa_handler: [0, 8],
   sa_mask: [8, 128],
   sa_flags: [136, 4],
-});
-
-/** Signal information (sigaction(2)). */
-export const siginfo = layout("siginfo_t", ["signal.h"], 128, {
-  si_signo: [0, 4],
-  si_errno: [4, 4],
-  si_code: [8, 4],
-  si_pid: [16, 4],
-  si_uid: [20, 4],
-  si_status: [24, 4],
 });
 
 /** Header in front of a tap's frames (linux/virtio_net.h). */
@@ -260,38 +231,6 @@ export const rtnexthop = layout("struct rtnexthop", ["sys/socket.h", "linux/rtne
 /** Gateway of another family, in front of its address (RTA_VIA, rtnetlink(7)). */
 export const rtvia = layout("struct rtvia", ["sys/socket.h", "linux/rtnetlink.h"], 2, {
   rtvia_family: [0, 2],
-});
-
-/** Neighbour message (rtnetlink(7)). */
-export const ndmsg = layout(
-  "struct ndmsg",
-  ["sys/socket.h", "linux/rtnetlink.h", "linux/neighbour.h"],
-  12,
-  {
-    ndm_family: [0, 1],
-    ndm_ifindex: [4, 4],
-    ndm_state: [8, 2],
-    ndm_flags: [10, 1],
-    ndm_type: [11, 1],
-  },
-);
-
-/** TCP_INFO (tcp(7)), as far as it is used; the kernel adds members at the end. */
-export const tcpInfo = layout("struct tcp_info", ["linux/tcp.h"], 0, {
-  tcpi_state: [0, 1],
-  tcpi_retransmits: [2, 1],
-  tcpi_options: [5, 1],
-  tcpi_rto: [8, 4],
-  tcpi_snd_mss: [16, 4],
-  tcpi_rcv_mss: [20, 4],
-  tcpi_unacked: [24, 4],
-  tcpi_rtt: [68, 4],
-  tcpi_snd_cwnd: [80, 4],
-  tcpi_bytes_acked: [120, 8],
-  tcpi_bytes_received: [128, 8],
-  tcpi_notsent_bytes: [144, 4],
-  tcpi_min_rtt: [148, 4],
-  tcpi_snd_wnd: [228, 4],
 });
 
 const onX86 = Deno.build.arch === "x86_64";

@@ -5,13 +5,12 @@
  * @module
  */
 import { Arena } from "./arena.ts";
+import { iovec, msghdr } from "./layout.ts";
 
-/** `struct iovec` and `struct msghdr` on 64-bit Linux (readv(2), recvmsg(2)). */
-const IOVEC_SIZE = 16;
-const IOVEC_LEN = 8;
-const MSGHDR_SIZE = 56;
-const MSGHDR_IOV = 16;
-const MSGHDR_IOVLEN = 24;
+const IOVEC_SIZE = iovec.size;
+const IOVEC_LEN = iovec.at.iov_len;
+const MSGHDR_SIZE = msghdr.size;
+const { msg_iov: MSGHDR_IOV, msg_iovlen: MSGHDR_IOVLEN } = msghdr.at;
 
 /**
  * One message of up to a fixed number of pieces, which lie in any arena.

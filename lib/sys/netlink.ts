@@ -16,7 +16,7 @@
  */
 import { errno, libc } from "./libc.ts";
 import { check, E, lastError, SysError } from "./errno.ts";
-import { nlmsgerr, nlmsghdr, rtattr } from "./layout.ts";
+import { nlmsgerr, nlmsghdr, pollfd, rtattr } from "./layout.ts";
 import { MSG_PEEK, MSG_TRUNC, SOCK_CLOEXEC, SOCK_RAW } from "./socket.ts";
 
 const AF_NETLINK = 16; // bits/socket.h
@@ -31,8 +31,7 @@ const NLM_F_DUMP_INTR = 0x10;
 const NLM_F_CAPPED = 0x100;
 const NLM_F_ACK_TLVS = 0x200;
 const NLM_F_DUMP = 0x300;
-/** Flags of requests that create (linux/netlink.h): in place of what is there; not if it is there. */
-export const NLM_F_REPLACE = 0x100;
+/** Flags of requests that create (linux/netlink.h): fail if it is there; create. */
 export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;
 
@@ -53,7 +52,6 @@ const MAX_RESTARTS = 10;
 /** How long an answer may take, milliseconds. */
 const ANSWER_TIMEOUT_MS = 10_000;
 const POLLIN = 1; // poll.h
-const POLLFD_SIZE = 8; // poll(2)
 
 const align = (n: number): number => (n + NLMSG_ALIGNTO - 1) & ~(NLMSG_ALIGNTO - 1);
 
@@ -272,11 +270,11 @@ export class Netlink {
 
   /** Waits for a datagram and reads it whole. @returns its length */
   #read(what: string): number {
-    const pollfd = new Int32Array(POLLFD_SIZE / 4);
+    const poll = new Int32Array(pollfd.size / 4);
     for (;;) {
-      pollfd[0] = this.fd;
-      pollfd[1] = POLLIN;
-      const ready = libc.poll(pollfd, 1, ANSWER_TIMEOUT_MS);
+      poll[0] = this.fd;
+      poll[pollfd.at.events / 4] = POLLIN;
+      const ready = libc.poll(poll, 1, ANSWER_TIMEOUT_MS);
       if (ready === 0) throw new SysError("netlink", what, E.ETIMEDOUT);
       const length = ready < 0
         ? -1

@@ -53,6 +53,24 @@ export function pollExit(pid: number): number | null {
   return reaped === 0 ? null : exitCode(statusCell[0]);
 }
 
+/** Process group of a process, if it is the foreground one of its terminal; else -1. */
+function foregroundGroup(pid: number | "self"): number {
+  try {
+    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    // behind the name, which may hold anything: state, parent, group, session, terminal, foreground
+    const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return group === foreground ? Number(group) : -1;
+  } catch {
+    return -1; // it is gone
+  }
+}
+
+/** Whether a terminal's Ctrl-C reaches both us and a process: proc_pid_stat(5), termios(3). */
+export function sharesForeground(pid: number): boolean {
+  const group = foregroundGroup("self");
+  return group >= 0 && foregroundGroup(pid) === group;
+}
+
 /** Whether a process has a handler for a signal (`SigCgt` of proc_pid_status(5)). */
 export function catches(pid: number, signal: number): boolean {
   try {

@@ -5,6 +5,7 @@
  * @module
  */
 import { check } from "./errno.ts";
+import { rlimit } from "./layout.ts";
 import { libc } from "./libc.ts";
 
 const RLIMIT_NOFILE = 7; // asm-generic/resource.h
@@ -16,7 +17,7 @@ const RLIMIT_NOFILE = 7; // asm-generic/resource.h
  * @throws SysError
  */
 export function raiseDescriptorLimit(): number {
-  const limits = new BigUint64Array(2); // struct rlimit: rlim_cur, rlim_max
+  const limits = new BigUint64Array(rlimit.size / 8); // rlim_cur, rlim_max
   check(libc.getrlimit(RLIMIT_NOFILE, limits), "getrlimit", "RLIMIT_NOFILE");
   if (limits[0] !== limits[1]) {
     limits[0] = limits[1];

@@ -83,7 +83,7 @@ export const RT_SCOPE_HOST = 254;
 export const RT_TABLE_MAIN = 254;
 export const RTN_UNICAST = 1;
 export const RTPROT_BOOT = 3;
-export const RTM_F_CLONED = 0x200;
+const RTM_F_CLONED = 0x200;
 export const RTNH_F_ONLINK = 4;
 
 /** Four words. */

@@ -16,8 +16,9 @@ import { sigaction } from "./layout.ts";
 import { libc } from "./libc.ts";
 
 /** Signal numbers of asm-generic/signal.h. */
-export const SIG = { HUP: 1, INT: 2, QUIT: 3, KILL: 9, PIPE: 13, TERM: 15 } as const;
+export const SIG = { HUP: 1, INT: 2, QUIT: 3, KILL: 9, PIPE: 13, TERM: 15, CHLD: 17 } as const;
 
+const SIG_DFL = 0n; // asm-generic/signal.h
 const SIG_IGN = 1n; // asm-generic/signal.h
 const SA_RESTART = 0x10000000; // asm-generic/signal.h
 const O_NONBLOCK_CLOEXEC = 0x800 | 0x80000; // asm-generic/fcntl.h
@@ -41,6 +42,10 @@ function setAction(signal: number, handler: bigint, flags: number): Action {
 function isIgnored(signal: number): boolean {
   const action: Action = new Uint8Array(sigaction.size);
   check(libc.sigaction(signal, null, action), "sigaction", String(signal));
+  return ignores(action);
+}
+
+function ignores(action: Action): boolean {
   return new DataView(action.buffer).getBigUint64(sigaction.at.sa_handler, true) === SIG_IGN;
 }
 
@@ -48,6 +53,8 @@ function isIgnored(signal: number): boolean {
 export interface Signals {
   /** Readable when a signal has come; non-blocking, close-on-exec. */
   readonly fd: number;
+  /** Signals that were ignored when we were started and are not any more: for a command of ours. */
+  readonly ignored: readonly number[];
   /** The next signal's number, or 0 when there is none. */
   next(): number;
   /** Puts the earlier actions back and closes the pipe. */
@@ -57,7 +64,9 @@ export interface Signals {
 /**
  * Catches signals, and ignores SIGPIPE: a write to a closed connection says EPIPE.
  *
- * SIGHUP, SIGINT and SIGQUIT stay ignored where they were ignored at start.
+ * SIGHUP, SIGINT and SIGQUIT stay ignored where they were ignored at start. SIGCHLD gets its default
+ * action: where whoever started us ignores it, the kernel would reap children before waitpid(2) sees
+ * their status.
  *
  * @param signals numbers, such as `SIG.TERM`
  * @throws SysError
@@ -85,10 +94,13 @@ export function installSignals(signals: readonly number[]): Signals {
     signal,
     setAction(signal, handler, SA_RESTART),
   ]);
+  before.push([SIG.CHLD, setAction(SIG.CHLD, SIG_DFL, 0)]);
+  const ignored = before.filter(([, action]) => ignores(action)).map(([signal]) => signal);
   before.push([SIG.PIPE, setAction(SIG.PIPE, SIG_IGN, 0)]);
   const byte = new Uint8Array(1);
   return {
     fd,
+    ignored,
     next: () => libc.read(fd, byte, 1) === 1 ? byte[0] : 0,
     restore() {
       for (const [signal, action] of before) libc.sigaction(signal, action, null);

@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { linger as lingerLayout, sockaddrIn, sockaddrIn6 } from "./layout.ts";
 import { errno, libc } from "./libc.ts";
 
 /** Constants of bits/socket.h, asm-generic/socket.h, netinet/in.h and linux/tcp.h. */
@@ -35,10 +36,9 @@ export const SO_KEEPALIVE = 9;
 export const SO_LINGER = 13;
 export const SO_BINDTODEVICE = 25;
 export const SO_PEEK_OFF = 42;
-export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
+export const SO_MEMINFO = 55;
 export const TCP_NODELAY = 1;
-export const TCP_INFO = 11;
 export const IPV6_V6ONLY = 26;
 export const MSG_PEEK = 0x02;
 export const MSG_TRUNC = 0x20;
@@ -48,8 +48,16 @@ export const MSG_NOSIGNAL = 0x4000;
 export const SHUT_WR = 1;
 
 /** Bytes of `struct sockaddr_in` and `struct sockaddr_in6` (ip(7), ipv6(7)). */
-export const SOCKADDR_IN_SIZE = 16;
-export const SOCKADDR_IN6_SIZE = 28;
+export const SOCKADDR_IN_SIZE: number = sockaddrIn.size;
+export const SOCKADDR_IN6_SIZE: number = sockaddrIn6.size;
+
+/** The families' port lies at the same place. */
+const PORT = sockaddrIn.at.sin_port;
+const IN_ADDR = sockaddrIn.at.sin_addr;
+const IN_ZERO = IN_ADDR + sockaddrIn.sizes.sin_addr;
+const IN6_FLOWINFO = sockaddrIn6.at.sin6_flowinfo;
+const IN6_ADDR = sockaddrIn6.at.sin6_addr;
+const IN6_SCOPE = sockaddrIn6.at.sin6_scope_id;
 
 const V4_MAPPED = 0xffff;
 
@@ -76,17 +84,17 @@ export function writeSockaddr(
 ): number {
   if (words[at] === 0 && words[at + 1] === 0 && words[at + 2] === V4_MAPPED) {
     view.setUint16(off, AF_INET, true);
-    view.setUint16(off + 2, port);
-    view.setInt32(off + 4, words[at + 3]);
-    view.setInt32(off + 8, 0);
-    view.setInt32(off + 12, 0);
+    view.setUint16(off + PORT, port);
+    view.setInt32(off + IN_ADDR, words[at + 3]);
+    view.setInt32(off + IN_ZERO, 0);
+    view.setInt32(off + IN_ZERO + 4, 0);
     return SOCKADDR_IN_SIZE;
   }
   view.setUint16(off, AF_INET6, true);
-  view.setUint16(off + 2, port);
-  view.setInt32(off + 4, 0);
-  for (let i = 0; i < 4; i++) view.setInt32(off + 8 + 4 * i, words[at + i]);
-  view.setUint32(off + 24, scope, true);
+  view.setUint16(off + PORT, port);
+  view.setInt32(off + IN6_FLOWINFO, 0);
+  for (let i = 0; i < 4; i++) view.setInt32(off + IN6_ADDR + 4 * i, words[at + i]);
+  view.setUint32(off + IN6_SCOPE, scope, true);
   return SOCKADDR_IN6_SIZE;
 }
 
@@ -100,11 +108,11 @@ export function readSockaddr(view: DataView, off: number, words: Int32Array, at:
   if (family === AF_INET) {
     words[at] = words[at + 1] = 0;
     words[at + 2] = V4_MAPPED;
-    words[at + 3] = view.getInt32(off + 4);
+    words[at + 3] = view.getInt32(off + IN_ADDR);
   } else if (family === AF_INET6) {
-    for (let i = 0; i < 4; i++) words[at + i] = view.getInt32(off + 8 + 4 * i);
+    for (let i = 0; i < 4; i++) words[at + i] = view.getInt32(off + IN6_ADDR + 4 * i);
   } else return -1;
-  return view.getUint16(off + 2);
+  return view.getUint16(off + PORT);
 }
 
 /** AF_INET for a v4-mapped address, else AF_INET6. */
@@ -204,8 +212,24 @@ export function socketError(fd: number): number {
   return error < 0 ? -error : error;
 }
 
+/** Words of `struct sk_meminfo` (linux/sock_diag.h). */
+const SK_MEMINFO = { SNDBUF: 3, WMEM_QUEUED: 5, WORDS: 9 } as const;
+const meminfo: Int32Array<ArrayBuffer> = new Int32Array(SK_MEMINFO.WORDS);
+
+/**
+ * Room in the socket's send buffer, as the kernel accounts it (SO_MEMINFO, Linux 4.12).
+ *
+ * @returns bytes, negative when more is queued than the buffer's size; `otherwise` when the kernel
+ *   does not tell
+ */
+export function sendSpace(fd: number, otherwise: number): number {
+  length[0] = meminfo.byteLength;
+  if (libc.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, meminfo, length) < 0) return otherwise;
+  return meminfo[SK_MEMINFO.SNDBUF] - meminfo[SK_MEMINFO.WMEM_QUEUED];
+}
+
 /** Closes with a reset instead of a FIN (SO_LINGER with time 0, socket(7)). */
 export function closeWithReset(fd: number): void {
-  libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, linger, 8);
+  libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, linger, lingerLayout.size);
   libc.close(fd);
 }

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { ifreq } from "./layout.ts";
+import { ifreq, virtioNetHdrV1 } from "./layout.ts";
 import { libc } from "./libc.ts";
 
 /** Path of the device that makes taps. */
@@ -47,10 +47,10 @@ export const TUN_F = {
 } as const;
 
 /** Bytes of `struct virtio_net_hdr_v1` (with `num_buffers`), for TUN.SETVNETHDRSZ. */
-export const VNET_HEADER_SIZE = 12;
+export const VNET_HEADER_SIZE: number = virtioNetHdrV1.size;
 
 /** IFNAMSIZ of linux/if.h less the NUL. */
-export const MAX_INTERFACE_NAME = 15;
+const MAX_INTERFACE_NAME = ifreq.sizes.ifr_name - 1;
 
 /** What may be left to the guest's kernel. */
 export interface Offloads {

@@ -42,8 +42,10 @@ import {
 import type { TcpState } from "./state.ts";
 import { base, Do, W } from "./words.ts";
 
-/** The largest window announced, in bytes; see `overflow.ts`. */
+/** The largest window announced, in bytes. */
 export const MAX_WINDOW = 1 << 20;
+/** The smallest, but for what waits already: see {@linkcode windowOf}. */
+const MIN_WINDOW = 1 << 16;
 /** Our window shift (RFC 7323 §2.3) where the guest scales too. */
 export const WINDOW_SHIFT = 8;
 /** Largest value of the window field. */
@@ -76,12 +78,20 @@ export function ourMss(tcp: TcpState, i: number): number {
   return tcp.ctx.mtu - (headerBytes(tcp, i) - ETH_HEADER_SIZE);
 }
 
-/** The window to announce for flow `i`, in bytes. */
+/**
+ * The window to announce for flow `i`, in bytes: what the socket has room for, so that a peer that does
+ * not read soon leaves nothing waiting here. It is not closed when the socket is full, for only a send
+ * that fails makes the kernel tell when there is room again; what that send leaves over is counted off.
+ */
 export function windowOf(tcp: TcpState, i: number): number {
   const held = tcp.data[base(i) + W.OVERFLOW_BYTES];
+  if (tcp.data[base(i) + W.DO] & Do.FULL) return 0;
   if (held > 0 && tcp.overflow.freeCount < OVERFLOW_RESERVE) return 0;
-  const window = MAX_WINDOW - held;
-  return window > 0 ? window : 0;
+  const d = base(i);
+  const space = Math.max(MIN_WINDOW, Math.min(tcp.data[d + W.SEND_SPACE], MAX_WINDOW));
+  // what was announced is not taken back (RFC 9293 §3.8.6.2.2)
+  const announced = tcp.data[d + W.WND_EDGE] - tcp.data[d + W.SEQ_FROM_TAP] | 0;
+  return Math.max(0, space - held, announced);
 }
 
 /** Writes Ethernet and IP headers at `off`. @returns offset of the TCP header */
@@ -136,6 +146,7 @@ export function sendSegment(
   const header = TCP_HEADER_SIZE + options;
   writeTcpHeader(view, l4, ports & 0xffff, ports >>> 16, seq, ack, flags, field, header);
   data[d + W.WND_TO_TAP] = field << shift;
+  data[d + W.WND_EDGE] = data[d + W.SEQ_FROM_TAP] + (field << shift);
   data[d + W.DO] &= ~Do.ACK;
   const sum = pseudoSum(sides, side + SIDE_OADDR, sides, side + SIDE_EADDR, IPPROTO_TCP, tcpBytes);
   view.setUint16(l4 + TCP_CHECKSUM, sum);

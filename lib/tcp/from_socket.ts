@@ -22,6 +22,7 @@ import {
   MSG_DONTWAIT,
   MSG_PEEK,
   MSG_TRUNC,
+  sendSpace,
   setOption,
   SO_PEEK_OFF,
   socketError,
@@ -30,7 +31,8 @@ import {
 import { TX_CONTROL, TX_SLOTS } from "../link/link.ts";
 import { TCP_ACK, TCP_FIN, TCP_PSH } from "../wire/tcp.ts";
 import { closeIfFinished, resetFlow, shutdownIfDrained } from "./close.ts";
-import { headerBytes, sendAck, sendSegment } from "./frame.ts";
+import { headerBytes, MAX_WINDOW, sendAck, sendSegment } from "./frame.ts";
+import { DUPLICATE_ACKS } from "./retransmit.ts";
 import { finishConnect } from "./setup.ts";
 import type { TcpState } from "./state.ts";
 import { base, count, Do, Ev, W } from "./words.ts";
@@ -66,7 +68,9 @@ export function socketEvent(tcp: TcpState, i: number, events: number): void {
     data[d + W.DO] |= Do.READ;
     tcp.queue(i);
   }
-  if (events & EPOLL.OUT && data[d + W.OVERFLOW_BYTES] > 0) drainOverflow(tcp, i);
+  if (events & EPOLL.OUT && (data[d + W.OVERFLOW_BYTES] > 0 || data[d + W.DO] & Do.FULL)) {
+    drainOverflow(tcp, i);
+  }
 }
 
 /** The socket has room again: sends what waited, and announces the window that this opens. */
@@ -74,9 +78,17 @@ function drainOverflow(tcp: TcpState, i: number): void {
   const { data } = tcp;
   const d = base(i);
   if (tcp.overflow.drain(data, i, data[d + W.FD]) < 0) return resetFlow(tcp, i);
+  data[d + W.SEND_SPACE] = sendSpace(data[d + W.FD], MAX_WINDOW);
   shutdownIfDrained(tcp, i);
+  if (data[d + W.DO] & Do.FULL && data[d + W.OVERFLOW_BYTES] === 0) askAgain(tcp, i);
   data[d + W.DO] |= Do.ACK;
   tcp.queue(i);
+}
+
+/** There is room for what was not kept: opens the window, and has the guest send it again at once. */
+function askAgain(tcp: TcpState, i: number): void {
+  tcp.data[base(i) + W.DO] &= ~Do.FULL;
+  for (let k = 0; k < DUPLICATE_ACKS; k++) sendAck(tcp, i);
 }
 
 /** End of a turn: for every queued flow, drops what was acknowledged, sends data, acknowledges. */

@@ -14,7 +14,7 @@
 import { INI, Pif, SIDE_EADDR, SIDE_OADDR, SIDE_PORTS } from "../flow/side.ts";
 import { E } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
-import { IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL } from "../sys/socket.ts";
+import { IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, sendSpace } from "../sys/socket.ts";
 import { copyAddress } from "../wire/address.ts";
 import { DEST, type Packet, SOURCE } from "../wire/packet.ts";
 import {
@@ -37,8 +37,8 @@ import { connectable, connectFromTap, takeOptions } from "./setup.ts";
 import type { TcpState } from "./state.ts";
 import { base, count, Do, Ev, W } from "./words.ts";
 
-/** Most bytes a flow may have waiting: the window, and one frame sent before it was known. */
-const MAX_OVERFLOW = MAX_WINDOW + 65536;
+/** Bytes between two looks at a socket's send buffer. */
+const MEASURE_EVERY = 32768;
 
 /** Handles one TCP packet from the guest, which lies in a receive slot until the next batch. */
 export function segmentFromTap(tcp: TcpState, packet: Packet): void {
@@ -144,7 +144,7 @@ function established(
   const ahead = seq - data[d + W.SEQ_FROM_TAP] | 0;
   if (flags & (TCP_RST | TCP_SYN)) return unexpected(tcp, i, flags, ahead);
   if (!(flags & TCP_ACK)) return;
-  if (ahead > MAX_OVERFLOW || ahead < -MAX_OVERFLOW) return acknowledge(tcp, i); // not of our time
+  if (ahead > MAX_WINDOW || ahead < -MAX_WINDOW) return acknowledge(tcp, i); // not of our time
   const length = packet.end - payload;
   if (!takeAck(tcp, i, tcpAck(view, l4), tcpWindow(view, l4), length + (flags & TCP_FIN))) return;
   if (length > 0) takePayload(tcp, i, ahead, payload, length);
@@ -211,6 +211,8 @@ function takePayload(tcp: TcpState, i: number, ahead: number, off: number, lengt
   length += ahead;
   if (data[d + W.EVENTS] & Ev.TAP_FIN_RCVD) return;
   acknowledge(tcp, i);
+  length = Math.min(length, data[d + W.WND_EDGE] - data[d + W.SEQ_FROM_TAP] | 0);
+  if (length <= 0) return; // beyond the window
   if (data[d + W.OVERFLOW_BYTES] > 0) {
     flushBatch(tcp);
     return hold(tcp, i, off, length);
@@ -227,10 +229,8 @@ function takePayload(tcp: TcpState, i: number, ahead: number, off: number, lengt
 function hold(tcp: TcpState, i: number, off: number, length: number): void {
   const { data } = tcp;
   const d = base(i);
-  const room = MAX_OVERFLOW - data[d + W.OVERFLOW_BYTES];
-  const wanted = Math.min(length, room);
-  const from = tcp.ctx.link.arena.u8;
-  const taken = wanted > 0 ? tcp.overflow.append(data, i, from, off, wanted) : 0;
+  const taken = tcp.overflow.append(data, i, tcp.ctx.link.arena.u8, off, length);
+  if (taken < length) data[d + W.DO] |= Do.FULL;
   data[d + W.SEQ_FROM_TAP] += taken;
   count(data, d + W.BYTES_FROM_TAP, taken);
 }
@@ -251,6 +251,17 @@ export function flushBatch(tcp: TcpState): void {
   }
   count(tcp.data, d + W.BYTES_FROM_TAP, sent);
   if (sent < bytes) holdRest(tcp, i, pieces, sent, bytes);
+  measureSpace(tcp, i, sent);
+}
+
+/** Looks, now and then, how much room the socket has left after `sent` more bytes. */
+function measureSpace(tcp: TcpState, i: number, sent: number): void {
+  const { data } = tcp;
+  const d = base(i);
+  data[d + W.UNMEASURED] += sent;
+  if (data[d + W.UNMEASURED] < MEASURE_EVERY && data[d + W.OVERFLOW_BYTES] === 0) return;
+  data[d + W.UNMEASURED] = 0;
+  data[d + W.SEND_SPACE] = sendSpace(data[d + W.FD], MAX_WINDOW);
 }
 
 /** Keeps what sendmsg(2) did not take of the current batch's pieces. */

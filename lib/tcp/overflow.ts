@@ -2,12 +2,12 @@
 /**
  * Where payload from the guest waits that a socket took only partly.
  *
- * Theory of operation: the window announced to the guest is steady, for one that follows the socket's
- * free space starves fast flows; so a socket's buffer may fill before the window does. What does not
- * fit is copied here in blocks chained per flow, and the announced window shrinks by it, so that a flow
- * holds at most one window. All flows share one pool of fixed size: when it is used up, the rest of the
- * segment is not acknowledged and the guest sends it again. Memory is untouched until used and blocks
- * are reused last in, first out.
+ * Theory of operation: the window announced to the guest follows the room in the socket's buffer, but
+ * is never closed by it, for the kernel tells of new room only after a send that failed. So a socket
+ * may take a batch only partly. What does not fit is copied here in blocks chained per flow, and the
+ * announced window shrinks by it. All flows share one pool of fixed size: when it is used up, the rest
+ * of the segment is not acknowledged, the window closes, and when the socket has room again the guest is
+ * made to send it again. Memory is untouched until used and blocks are reused last in, first out.
  *
  * @module
  */

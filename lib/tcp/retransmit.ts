@@ -25,7 +25,9 @@ import { base, Do, Ev, W } from "./words.ts";
 /** Time between two walks over the flows in flight. */
 export const TICK_MS = 50;
 
-const DUPLICATE_ACKS = 3; // RFC 5681 §3.2
+/** Duplicate acknowledgements that mean a loss (RFC 5681 §3.2). */
+export const DUPLICATE_ACKS = 3;
+
 const MIN_RTO_MS = 200; // as Linux, TCP_RTO_MIN
 const MAX_RTO_MS = 60_000; // RFC 6298 §2.5
 const MAX_RETRIES = 15; // as Linux, tcp_retries2 in tcp(7)

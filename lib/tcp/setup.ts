@@ -14,7 +14,7 @@ import { EventType } from "../context.ts";
 import { INI, Pif, SIDE_EADDR, TGT } from "../flow/side.ts";
 import { FlowType } from "../flow/types.ts";
 import { natFromHost, natFromTap } from "../forward/nat.ts";
-import { outboundSocket } from "../forward/outbound.ts";
+import { outboundSocket, scopeOf } from "../forward/outbound.ts";
 import { sendUnreachable } from "../icmp/error.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
@@ -23,6 +23,7 @@ import {
   closeWithReset,
   connectSocket,
   IPPROTO_TCP,
+  sendSpace,
   setOption,
   SO_KEEPALIVE,
   SO_OOBINLINE,
@@ -47,6 +48,7 @@ import {
 import { closeFlow, resetFlow } from "./close.ts";
 import {
   headerBytes,
+  MAX_WINDOW,
   ourMss,
   rebuildSyn,
   sendResetTo,
@@ -103,7 +105,7 @@ export function takeOptions(tcp: TcpState, i: number, l4: number): void {
   data[d + W.WND_SHIFT] = shift < 0 ? 0 : shift;
   data[d + W.OUR_SHIFT] = shift < 0 ? 0 : WINDOW_SHIFT;
   data[d + W.WND_FROM_TAP] = tcpWindow(view, l4); // never scaled in a SYN
-  data[d + W.SEQ_FROM_TAP] = tcpSeq(view, l4) + 1 | 0;
+  data[d + W.SEQ_FROM_TAP] = data[d + W.WND_EDGE] = tcpSeq(view, l4) + 1 | 0;
 }
 
 /**
@@ -148,14 +150,22 @@ export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): 
   ini.pif = Pif.TAP;
   ini.setEndpoint(packet.addresses, SOURCE, tcpSourcePort(view, packet.l4));
   ini.setOur(packet.addresses, DEST, tcpDestPort(view, packet.l4));
-  if (ini.oport === 0 || !natFromTap(ctx, ini, tgt)) return sendResetTo(tcp, packet, payload);
+  if (ini.oport === 0 || !natFromTap(ctx, IPPROTO_TCP, ini, tgt)) {
+    return sendResetTo(tcp, packet, payload);
+  }
   const fd = outboundSocket(ctx, tgt.words, SIDE_EADDR, SOCK_STREAM, IPPROTO_TCP);
   if (fd < 0) {
     const limit = fd === -E.EMFILE || fd === -E.ENFILE;
     warn(tcp, limit ? OUT_OF_DESCRIPTORS : `Connection refused: no socket: ${errnoName(-fd)}`);
     return sendResetTo(tcp, packet, payload);
   }
-  const result = connectSocket(fd, tgt.words, SIDE_EADDR, tgt.eport);
+  const result = connectSocket(
+    fd,
+    tgt.words,
+    SIDE_EADDR,
+    tgt.eport,
+    scopeOf(ctx, tgt.words, SIDE_EADDR),
+  );
   if (result < 0 && result !== -E.EINPROGRESS) {
     libc.close(fd);
     return refusePacket(tcp, packet, payload, -result);
@@ -188,7 +198,7 @@ export function finishConnect(tcp: TcpState, i: number): void {
   const d = base(i);
   const error = socketError(data[d + W.FD]);
   if (error !== 0) return refuseFlow(tcp, i, error);
-  preparePeek(tcp, i);
+  prepareTransfer(tcp, i);
   data[d + W.EVENTS] |= Ev.TAP_SYN_ACK_SENT;
   sendSyn(tcp, i, TCP_SYN | TCP_ACK, data[d + W.OUR_SHIFT] > 0);
   data[d + W.PROGRESS_AT] = tcp.ctx.nowMs;
@@ -198,14 +208,17 @@ export function finishConnect(tcp: TcpState, i: number): void {
 /** Tells the guest that the connection of flow `i` could not be made, and ends the flow. */
 function refuseFlow(tcp: TcpState, i: number, error: number): void {
   if (error !== E.EHOSTUNREACH && error !== E.ENETUNREACH) return resetFlow(tcp, i);
-  const packet = rebuildSyn(tcp, i);
-  sendUnreachable(tcp.ctx, packet, error);
-  closeFlow(tcp, i);
+  if (sendUnreachable(tcp.ctx, rebuildSyn(tcp, i), error)) closeFlow(tcp, i);
+  else resetFlow(tcp, i);
 }
 
-/** Lets the kernel keep the peek offset where it can (SO_PEEK_OFF, Linux 6.9 for TCP). */
-function preparePeek(tcp: TcpState, i: number): void {
+/**
+ * Prepares the connected socket: looks how much it takes, and lets the kernel keep the peek offset
+ * where it can (SO_PEEK_OFF, Linux 6.9 for TCP).
+ */
+function prepareTransfer(tcp: TcpState, i: number): void {
   const d = base(i);
+  tcp.data[d + W.SEND_SPACE] = sendSpace(tcp.data[d + W.FD], MAX_WINDOW);
   if (setOption(tcp.data[d + W.FD], SOL_SOCKET, SO_PEEK_OFF, 0) === 0) {
     tcp.data[d + W.DO] |= Do.PEEK_OFF;
   }
@@ -245,7 +258,7 @@ export function connectToGuest(
   tcp.data[d + W.EVENTS] = Ev.SOCK_ACCEPTED;
   tcp.data[d + W.MSS] = ourMss(tcp, i);
   if (!startFlow(tcp, i, fd, TGT)) return;
-  preparePeek(tcp, i);
+  prepareTransfer(tcp, i);
   sendSyn(tcp, i, TCP_SYN, true);
   tcp.time(i);
 }

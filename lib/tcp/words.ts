@@ -31,8 +31,9 @@ export const W = {
   WND_FROM_TAP: 8,
   /** the guest's window shift (RFC 7323) */
   WND_SHIFT: 9,
-  /** the window last announced to the guest, in bytes */
+  /** the window last announced to the guest, in bytes, and the sequence number that it reaches to */
   WND_TO_TAP: 10,
+  WND_EDGE: 37,
   /** payload bytes per packet to the guest */
   MSS: 11,
   /** payload bytes per frame to the guest: a multiple of MSS */
@@ -66,6 +67,9 @@ export const W = {
   BYTES_FROM_TAP: 31,
   /** sequence number of our FIN, valid from SOCK_FIN_RCVD on */
   FIN_SEQ: 34,
+  /** room in the socket's send buffer when it was last looked at, and bytes sent since */
+  SEND_SPACE: 35,
+  UNMEASURED: 36,
   /** keepalive probes sent without an answer */
   PROBES: 33,
 } as const;
@@ -105,6 +109,8 @@ export const Do = {
   PEEK_OFF: 64,
   /** the peer sent urgent data: peeks stop at its mark, so a short one does not mean "no more" */
   URGENT: 128,
+  /** payload was not kept for lack of room: no window until what was kept has been sent */
+  FULL: 256,
 } as const;
 
 /** First word of flow `i`'s data. */

@@ -16,7 +16,7 @@ import { EventType } from "../context.ts";
 import { INI, Pif, SIDE_EADDR, SIDE_OADDR, SIDE_PIF, SIDE_PORTS, TGT } from "../flow/side.ts";
 import { FlowState, FlowType } from "../flow/types.ts";
 import { natFromHost, natFromTap } from "../forward/nat.ts";
-import { outboundSocket } from "../forward/outbound.ts";
+import { outboundSocket, scopeOf } from "../forward/outbound.ts";
 import { sendUnreachable } from "../icmp/error.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
@@ -33,7 +33,7 @@ import {
   SOCK_DGRAM,
   SOL_SOCKET,
 } from "../sys/socket.ts";
-import { isBroadcast, isLinkLocal, isMulticast, isUnspecified, isV4 } from "../wire/address.ts";
+import { isBroadcast, isMulticast, isUnspecified, isV4 } from "../wire/address.ts";
 import type { Packet } from "../wire/packet.ts";
 import { base, Flag, touch, type UdpState, W } from "./state.ts";
 
@@ -82,10 +82,8 @@ function usable(state: UdpState, i: number): number {
 
 function startFromTap(state: UdpState, packet: Packet): number {
   const { ctx, key, tgt } = state;
-  if (!unicast(key.words) || !natFromTap(ctx, key, tgt)) return -1;
-  const scope = !isV4(tgt.words, SIDE_EADDR) && isLinkLocal(tgt.words, SIDE_EADDR)
-    ? ctx.ip6!.ifindex
-    : 0;
+  if (!unicast(key.words) || !natFromTap(ctx, IPPROTO_UDP, key, tgt)) return -1;
+  const scope = scopeOf(ctx, tgt.words, SIDE_EADDR);
   const fd = connectedSocket(state, scope);
   if (fd < 0) return refuse(state, packet, -fd);
   const i = newFlow(state);

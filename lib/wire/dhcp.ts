@@ -26,15 +26,12 @@ export const DHCP_OP = 0;
 export const DHCP_HTYPE = 1;
 export const DHCP_HLEN = 2;
 export const DHCP_XID = 4;
-export const DHCP_SECS = 8;
 export const DHCP_FLAGS = 10;
 export const DHCP_CIADDR = 12;
 export const DHCP_YIADDR = 16;
 export const DHCP_SIADDR = 20;
 export const DHCP_GIADDR = 24;
 export const DHCP_CHADDR = 28;
-export const DHCP_SNAME = 44;
-export const DHCP_FILE = 108;
 export const DHCP_MAGIC = 236;
 export const DHCP_OPTIONS = 240;
 
@@ -58,7 +55,6 @@ export const DHCP_OPT_DNS = 6;
 export const DHCP_OPT_HOSTNAME = 12;
 export const DHCP_OPT_DOMAIN = 15;
 export const DHCP_OPT_MTU = 26;
-export const DHCP_OPT_BROADCAST = 28;
 export const DHCP_OPT_REQUESTED = 50;
 export const DHCP_OPT_LEASE = 51;
 export const DHCP_OPT_TYPE = 53;
@@ -75,10 +71,8 @@ export const DHCP_OPT_END = 255;
 export const DHCP_DISCOVER = 1;
 export const DHCP_OFFER = 2;
 export const DHCP_REQUEST = 3;
-export const DHCP_DECLINE = 4;
 export const DHCP_ACK = 5;
 export const DHCP_NAK = 6;
-export const DHCP_RELEASE = 7;
 export const DHCP_INFORM = 8;
 
 /** Lease time "infinity" (RFC 2131 §3.3). */
@@ -159,15 +153,6 @@ export function dhcpOptionOf(view: DataView, msg: number, option: number, size: 
 export function dhcpMessageType(view: DataView, msg: number): number {
   const data = dhcpOptionOf(view, msg, DHCP_OPT_TYPE, 1);
   return data < 0 ? 0 : view.getUint8(data);
-}
-
-/** Whether the client's parameter request list (option 55) names `option`. */
-export function dhcpRequests(view: DataView, msg: number, option: number): boolean {
-  const list = dhcpOption(view, msg, DHCP_OPT_PARAMETERS);
-  if (list < 0) return false;
-  const end = list + dhcpOptionSize(view, list);
-  for (let at = list; at < end; at++) if (view.getUint8(at) === option) return true;
-  return false;
 }
 
 /**
@@ -309,26 +294,4 @@ export class DhcpWriter {
     while (this.#at < padded) this.#view.setUint8(this.#at++, DHCP_OPT_PAD);
     return this.#at - msg;
   }
-}
-
-/** One entry of option 121; addresses v4-mapped, a gateway of 0.0.0.0 means "on the link". */
-export interface ClasslessRoute {
-  readonly destination: Int32Array;
-  readonly prefixLength: number;
-  readonly gateway: Int32Array;
-}
-
-/** Encodes routes for {@linkcode DHCP_OPT_ROUTES} (RFC 3442). Allocates: for start only. */
-export function encodeClasslessRoutes(
-  routes: readonly ClasslessRoute[],
-): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(routes.flatMap(({ destination, prefixLength, gateway }) => [
-    prefixLength,
-    ...v4Bytes(destination[3]).slice(0, Math.ceil(prefixLength / 8)),
-    ...v4Bytes(gateway[3]),
-  ]));
-}
-
-function v4Bytes(value: number): number[] {
-  return [value >>> 24, value >>> 16 & 0xff, value >>> 8 & 0xff, value & 0xff];
 }

@@ -10,7 +10,6 @@
  * @module
  */
 import { storeV6 } from "./address.ts";
-import { ARPHRD_ETHER } from "./arp.ts";
 
 /** Ports (RFC 8415 §7.2). */
 export const DHCPV6_CLIENT_PORT = 546;
@@ -18,7 +17,6 @@ export const DHCPV6_SERVER_PORT = 547;
 
 /** Offsets of a client/server message (RFC 8415 §8): type, 24-bit transaction, options. */
 export const DHCPV6_TYPE = 0;
-export const DHCPV6_TRANSACTION = 1;
 export const DHCPV6_OPTIONS = 4;
 
 /** Message types (RFC 8415 §7.3). */
@@ -48,7 +46,6 @@ export const DHCPV6_OPT_FQDN = 39;
 
 /** Status codes (RFC 8415 §21.13). */
 export const DHCPV6_STATUS_SUCCESS = 0;
-export const DHCPV6_STATUS_NO_BINDING = 3;
 export const DHCPV6_STATUS_NOT_ON_LINK = 4;
 
 /** Flag of the client FQDN option: the server did the update for AAAA (RFC 4704 §4.1). */
@@ -65,9 +62,6 @@ export const DHCPV6_IA_ADDR_SIZE = 24;
 /** DUID: two bytes of type and at most 128 (RFC 8415 §11.1). */
 const DUID_MIN = 3;
 const DUID_MAX = 130;
-/** DUID-LLT (RFC 8415 §11.2): type 1; seconds count from 2000-01-01 UTC. */
-const DUID_LLT = 1;
-const DUID_EPOCH = 946684800;
 
 /** Whether options fill `at…end` exactly and `valid` holds for the data of each. */
 function walk(
@@ -169,26 +163,6 @@ export function dhcpv6Option(view: DataView, at: number, end: number, code: numb
 /** Bytes of data of an option found by {@linkcode dhcpv6Option}. */
 export function dhcpv6OptionSize(view: DataView, data: number): number {
   return view.getUint16(data - 2);
-}
-
-/** Whether the client's option request option asks for `code`. */
-export function dhcpv6Requests(view: DataView, msg: number, end: number, code: number): boolean {
-  const list = dhcpv6Option(view, msg + DHCPV6_OPTIONS, end, DHCPV6_OPT_ORO);
-  if (list < 0) return false;
-  const stop = list + dhcpv6OptionSize(view, list);
-  for (let at = list; at < stop; at += 2) if (view.getUint16(at) === code) return true;
-  return false;
-}
-
-/** A DUID-LLT (RFC 8415 §11.2) of `mac` made at `unixSeconds`. Allocates: for start only. */
-export function encodeDuidLlt(mac: Uint8Array, unixSeconds: number): Uint8Array<ArrayBuffer> {
-  const duid = new Uint8Array(8 + mac.length);
-  const view = new DataView(duid.buffer);
-  view.setUint16(0, DUID_LLT);
-  view.setUint16(2, ARPHRD_ETHER);
-  view.setUint32(4, unixSeconds - DUID_EPOCH); // modulo 2³² (RFC 8415 §11.2)
-  duid.set(mac, 8);
-  return duid;
 }
 
 /**

@@ -6,9 +6,8 @@
  * @module
  */
 
-/** Longest label and longest name in wire form (RFC 1035 §2.3.4). */
-export const DNS_MAX_LABEL = 63;
-export const DNS_MAX_NAME = 255;
+/** Longest name in wire form (RFC 1035 §2.3.4). */
+const DNS_MAX_NAME = 255;
 
 /** First byte of a compression pointer, and the largest offset it can hold (RFC 1035 §4.1.4). */
 const POINTER = 0xc0;

@@ -33,12 +33,9 @@ export const ICMP_PARAMETER_PROBLEM = 12;
 /** Codes of {@linkcode ICMP_UNREACHABLE} (RFC 792, RFC 1812 §5.2.7.1). */
 export const ICMP_NET_UNREACHABLE = 0;
 export const ICMP_HOST_UNREACHABLE = 1;
-export const ICMP_PROTOCOL_UNREACHABLE = 2;
 export const ICMP_PORT_UNREACHABLE = 3;
 export const ICMP_FRAGMENTATION_NEEDED = 4;
 export const ICMP_ADMIN_PROHIBITED = 13;
-/** Code of {@linkcode ICMP_TIME_EXCEEDED}: in transit. */
-export const ICMP_TTL_EXCEEDED = 0;
 
 /**
  * Checks an echo request: type 8, code 0, header within the packet, checksum.

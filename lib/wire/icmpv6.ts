@@ -25,8 +25,6 @@ export const ICMPV6_NO_ROUTE = 0;
 export const ICMPV6_ADMIN_PROHIBITED = 1;
 export const ICMPV6_ADDRESS_UNREACHABLE = 3;
 export const ICMPV6_PORT_UNREACHABLE = 4;
-/** Code of {@linkcode ICMPV6_TIME_EXCEEDED}: in transit (RFC 4443 §3.3). */
-export const ICMPV6_HOP_LIMIT_EXCEEDED = 0;
 
 /** Whether the checksum over pseudo-header and message is right. */
 export function icmpv6ChecksumValid(view: DataView, packet: Packet): boolean {

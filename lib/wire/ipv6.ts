@@ -26,7 +26,6 @@ export const IPPROTO_HOPOPTS = 0;
 export const IPPROTO_ROUTING = 43;
 export const IPPROTO_FRAGMENT = 44;
 export const IPPROTO_ICMPV6 = 58;
-export const IPPROTO_NONE = 59;
 export const IPPROTO_DSTOPTS = 60;
 
 /** Offsets in an extension header (RFC 8200 §4.3, §4.4, §4.6). */

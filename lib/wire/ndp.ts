@@ -66,7 +66,7 @@ export const NDP_INFINITY = 0xffffffff;
 
 /** Options come in units of 8 bytes and begin with type and length (RFC 4861 §4.6). */
 const OPT_UNIT = 8;
-/** Options of {@linkcode ndpLinkLayer}: one unit for a 6-byte address (RFC 2464 §6). */
+/** Link-layer address options: one unit for a 6-byte address (RFC 2464 §6). */
 const LINK_LAYER_UNITS = 1;
 const PREFIX_UNITS = 4;
 const MTU_UNITS = 1;
@@ -165,17 +165,6 @@ export function ndpOption(view: DataView, packet: Packet, option: number): numbe
     at += view.getUint8(at + 1) * OPT_UNIT;
   }
   return -1;
-}
-
-/**
- * Finds the source or target link-layer address of a checked message.
- *
- * @param option {@linkcode NDP_OPT_SOURCE_MAC} or {@linkcode NDP_OPT_TARGET_MAC}
- * @returns offset of its 6 bytes, or -1
- */
-export function ndpLinkLayer(view: DataView, packet: Packet, option: number): number {
-  const at = ndpOption(view, packet, option);
-  return at < 0 || view.getUint8(at + 1) !== LINK_LAYER_UNITS ? -1 : at + 2;
 }
 
 /**

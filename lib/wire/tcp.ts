@@ -19,10 +19,8 @@ export const TCP_DATA_OFFSET = 12;
 export const TCP_FLAGS = 13;
 export const TCP_WINDOW = 14;
 export const TCP_CHECKSUM = 16;
-export const TCP_URGENT = 18;
-/** Bytes of a header without options, and of the longest. */
+/** Bytes of a header without options. */
 export const TCP_HEADER_SIZE = 20;
-export const TCP_MAX_HEADER_SIZE = 60;
 
 /** Control bits (RFC 9293 §3.1). */
 export const TCP_FIN = 0x01;
@@ -30,7 +28,6 @@ export const TCP_SYN = 0x02;
 export const TCP_RST = 0x04;
 export const TCP_PSH = 0x08;
 export const TCP_ACK = 0x10;
-export const TCP_URG = 0x20;
 
 /** Option kinds (RFC 9293 §3.2, RFC 7323 §2.2) and their lengths. */
 export const TCP_OPTION_END = 0;

@@ -20,6 +20,12 @@ Deno.test("helpText() fits a terminal of 80 columns and ends its last line", () 
   for (const line of lines) assert(line.length <= 80 && line === line.trimEnd(), line);
 });
 
+Deno.test("helpText() ends with a word on options that it leaves out", () => {
+  for (const mode of ["pasta", "passt"] as const) {
+    assertMatch(helpText(mode), /\n\nOther options of pasta\(1\) [^]*not\s+available yet\.\n$/);
+  }
+});
+
 Deno.test("helpText() leaves out what only the other mode has", () => {
   assertStringIncludes(helpText("pasta"), "--config-net");
   assertEquals(helpText("passt").includes("--config-net"), false);

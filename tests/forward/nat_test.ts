@@ -4,6 +4,7 @@ import { assertEquals } from "@std/assert";
 import type { Family } from "../../lib/context.ts";
 import { FlowSide, Pif } from "../../lib/flow/side.ts";
 import { familyFor, natFromHost, natFromTap } from "../../lib/forward/nat.ts";
+import { IPPROTO_ICMP, IPPROTO_UDP } from "../../lib/wire/ipv4.ts";
 import { address, fakeContext, fakeFamily4, fakeFamily6 } from "../helpers/fake_context.ts";
 
 /** The same network in both families. */
@@ -132,7 +133,7 @@ for (const [family, net] of Object.entries(NETS)) {
       ini.setOur(address(net[dest]), 0, port);
       tgt.words.fill(-1); // whatever the last flow has left there
       const before = ini.toString();
-      assertEquals(natFromTap(contextOf(net, config), ini, tgt), true);
+      assertEquals(natFromTap(contextOf(net, config), IPPROTO_UDP, ini, tgt), true);
       assertEquals(`${tgt}`, `HOST ${show(net[result], port)} <-> ${show(net.any, 0)}`);
       assertEquals(ini.toString(), before);
     });
@@ -158,7 +159,7 @@ for (const [family, net] of Object.entries(NETS)) {
       const ini = new FlowSide(), tgt = new FlowSide(), back = new FlowSide();
       ini.setEndpoint(address(net[peer]), 0, 5000);
       natFromHost(ctx, ini, tgt, 80);
-      natFromTap(ctx, tgt, back);
+      natFromTap(ctx, IPPROTO_UDP, tgt, back);
       assertEquals(`${back}`, `HOST ${show(net[peer], 5000)} <-> ${show(net.any, 0)}`);
     }
   });
@@ -170,7 +171,7 @@ Deno.test("natFromTap() and natFromHost() refuse a family that is disabled", () 
     const ini = new FlowSide(), tgt = new FlowSide();
     ini.setEndpoint(address(net.peer), 0, 1);
     ini.setOur(address(net.peer), 0, 2);
-    assertEquals(natFromTap(ctx, ini, tgt), false);
+    assertEquals(natFromTap(ctx, IPPROTO_UDP, ini, tgt), false);
     assertEquals(natFromHost(ctx, ini, tgt, 80), false);
     assertEquals(familyFor(ctx, address(net.peer), 0), null);
   }
@@ -213,4 +214,17 @@ Deno.test("natFromHost(): a guest with a link-local address alone is reached fro
   ini.setEndpoint(address("::1"), 0, 5000);
   assertEquals(natFromHost(fakeContext({ ip6 }), ini, tgt, 80), true);
   assertEquals(`${tgt}`, "TAP [fe80::2]:80 <-> [fe80::1]:5000");
+});
+
+Deno.test("natFromTap() does not take a ping with the identifier 53 for a query", () => {
+  const gateway = address("192.0.2.1"), resolver = address("198.51.100.53");
+  const config = fakeFamily4({ mapHostLoopback: null, dnsForward: gateway, dnsHost: resolver });
+  const ini = new FlowSide(), tgt = new FlowSide();
+  ini.pif = Pif.TAP;
+  ini.setEndpoint(address("192.0.2.2"), 0, 53);
+  ini.setOur(gateway, 0, 53);
+  assertEquals(natFromTap(fakeContext({ ip4: config }), IPPROTO_ICMP, ini, tgt), true);
+  assertEquals(tgt.words.slice(0, 4), gateway);
+  assertEquals(natFromTap(fakeContext({ ip4: config }), IPPROTO_UDP, ini, tgt), true);
+  assertEquals(tgt.words.slice(0, 4), resolver);
 });

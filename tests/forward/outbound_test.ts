@@ -204,3 +204,18 @@ Deno.test({
     });
   },
 });
+
+Deno.test({
+  name: "outboundSocket() binds to a link-local -o on the uplink",
+  ...NEEDS,
+  async fn() {
+    await using namespace = await TestNamespace.create(NETWORK);
+    await namespace.batch("addr add fe80::77/64 dev one nodad");
+    namespace.enter(() => {
+      const ifindex = libc.if_nametoindex(device("one"));
+      const fd = open(PLACES[1]!, { ifindex, outboundAddr: address("fe80::77") }, "fe80::78");
+      assertEquals(own(fd), "fe80::77");
+      libc.close(fd);
+    });
+  },
+});

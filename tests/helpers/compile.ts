@@ -30,15 +30,3 @@ export async function runC(
     await Deno.remove(directory, { recursive: true });
   }
 }
-
-/** Whether a program is in PATH. */
-export function hasProgram(name: string): boolean {
-  const directories = (Deno.env.get("PATH") ?? "/usr/bin:/bin").split(":");
-  return directories.some((directory) => {
-    try {
-      return Deno.statSync(`${directory}/${name}`).isFile;
-    } catch {
-      return false;
-    }
-  });
-}

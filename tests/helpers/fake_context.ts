@@ -32,14 +32,15 @@ export const GUEST_MAC = "02:00:5e:10:00:01";
 export function fakeFamily4(options: Partial<Family> = {}): Family {
   const addr = options.addr ?? address("192.0.2.2");
   const ourAddr = options.ourAddr ?? options.gateway ?? address("192.0.2.1");
+  const addrSeen = options.addrSeen ?? addr.slice();
   return {
     ifindex: 2,
     addr,
     prefixLength: 24,
     gateway: address("192.0.2.1"),
     ourAddr,
-    addrSeen: addr.slice(),
-    linkLocalSeen: addr.slice(),
+    addrSeen,
+    linkLocalSeen: addrSeen,
     ourLinkLocal: ourAddr,
     mapHostLoopback: address("192.0.2.1"),
     mapGuestAddr: null,

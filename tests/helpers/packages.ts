@@ -6,9 +6,26 @@
  */
 import { run } from "./run.ts";
 
+/** What assembles, compiles and runs code for the architecture that this machine is not. */
+const FOREIGN = Deno.build.arch === "x86_64"
+  ? [
+    "binutils-aarch64-linux-gnu",
+    "gcc-aarch64-linux-gnu",
+    "libc6-dev-arm64-cross",
+    "qemu-user",
+  ] as const
+  : [
+    "binutils-x86-64-linux-gnu",
+    "gcc-x86-64-linux-gnu",
+    "libc6-dev-amd64-cross",
+    "qemu-user",
+  ] as const;
+
 /** Packages used by tests, and what for. */
 export const TEST_PACKAGES = [
+  "bash", // job control in the guest
   "binutils", // as: assembles the machine code of syscall scripts
+  "bsdutils", // script: a terminal
   "curl",
   "dnsmasq-base", // resolver behind --dns-forward
   "dnsutils", // dig
@@ -29,6 +46,7 @@ export const TEST_PACKAGES = [
   "traceroute",
   "udhcpc",
   "util-linux",
+  ...FOREIGN,
 ] as const;
 
 /** Packages that only the benchmark uses. */
@@ -67,6 +85,13 @@ export async function bringPackages(names: readonly string[]): Promise<string[]>
   await run([...apt, "update"], { env, timeoutMs: APT_TIMEOUT_MS });
   const install = [...apt, "install", "--no-install-recommends", ...missing];
   const result = await run(install, { env, timeoutMs: APT_TIMEOUT_MS });
+  if (result.code !== 0 && missing.length > 1) {
+    // one that cannot be had must not keep the others away
+    for (const name of missing) {
+      const one = [...apt, "install", "--no-install-recommends", name];
+      await run(one, { env, timeoutMs: APT_TIMEOUT_MS });
+    }
+  }
   const left = await missingPackages(names);
   if (left.length > 0) {
     const reason = result.stderr.trim().split("\n").at(-1) ?? "";

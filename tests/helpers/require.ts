@@ -8,24 +8,41 @@
  * @module
  */
 
+/** Architectures that there is machine code for. */
+export type Architecture = typeof Deno.build.arch;
+
+/** The Debian package that has binutils or gcc for an architecture. */
+export function toolPackage(tool: "binutils" | "gcc", architecture: Architecture): string {
+  if (architecture === Deno.build.arch) return tool;
+  return `${tool}-${architecture.replace("_", "-")}-linux-gnu`;
+}
+
 /** What a test cannot do without. */
 export interface Requirements {
   /** Debian packages. */
   packages?: readonly string[];
   /** Root's rights, to make network namespaces; needed unless false. */
   root?: boolean;
+  /** Code for this architecture is run, by an emulator when it is not the machine's. */
+  runs?: Architecture;
   /** The program under test must be this project's, not a peer. */
   tubetti?: boolean;
 }
 
 /** One program of each package, by which the package is recognized. */
 const PROGRAMS: Record<string, string> = {
+  "bash": "/bin/bash",
   "binutils": "/usr/bin/as",
+  "binutils-aarch64-linux-gnu": "/usr/bin/aarch64-linux-gnu-as",
+  "binutils-x86-64-linux-gnu": "/usr/bin/x86_64-linux-gnu-as",
+  "bsdutils": "/usr/bin/script",
   "curl": "/usr/bin/curl",
   "dnsmasq-base": "/usr/sbin/dnsmasq",
   "dnsutils": "/usr/bin/dig",
   "ethtool": "/usr/sbin/ethtool",
   "gcc": "/usr/bin/gcc",
+  "gcc-aarch64-linux-gnu": "/usr/bin/aarch64-linux-gnu-gcc",
+  "gcc-x86-64-linux-gnu": "/usr/bin/x86_64-linux-gnu-gcc",
   "iperf3": "/usr/bin/iperf3",
   "iproute2": "/usr/bin/ip",
   "iputils-ping": "/usr/bin/ping",
@@ -54,6 +71,9 @@ function exists(path: string): boolean {
 export function missing(needs: Requirements): string {
   if (needs.root !== false && Deno.uid() !== 0) return "needs root to make network namespaces";
   if (needs.tubetti && Deno.env.get("TUBETTI_UNDER_TEST")) return "does not apply to a peer";
+  if (needs.runs && needs.runs !== Deno.build.arch && !exists(`/usr/bin/qemu-${needs.runs}`)) {
+    return `needs qemu-${needs.runs} to run code of another architecture`;
+  }
   const packages = (needs.packages ?? []).filter((name) => !exists(PROGRAMS[name] ?? name));
   return packages.length > 0 ? `needs the package ${packages.join(", ")}` : "";
 }

@@ -42,20 +42,10 @@ export function memoryOf(pid: number, field: "VmHWM" | "VmRSS"): number {
   }
 }
 
-function wakeUpsOfTask(pid: number, task: number): number {
-  const status = Deno.readTextFileSync(`/proc/${pid}/task/${task}/status`);
-  return Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)?.[1]);
-}
-
-/** Times a process gave up the processor by waiting, all threads. */
-export function wakeUpsOf(pid: number): number {
-  const tasks = [...Deno.readDirSync(`/proc/${pid}/task`)].map(({ name }) => Number(name));
-  return sum(tasks.map((task) => wakeUpsOfTask(pid, task)));
-}
-
-/** As {@linkcode wakeUpsOf}, but only the thread that runs the event loop. */
+/** Times the thread that runs the event loop, the main one, gave up the processor by waiting. */
 export function loopWakeUpsOf(pid: number): number {
-  return wakeUpsOfTask(pid, pid);
+  const status = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/status`);
+  return Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)?.[1]);
 }
 
 /** Processor time of all programs under test in a testbed, in seconds. */

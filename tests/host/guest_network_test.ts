@@ -4,15 +4,16 @@ import { parseOptions } from "../../lib/config/options.ts";
 import { configureGuest, TX_QUEUE_LENGTH } from "../../lib/host/guest_network.ts";
 import { readHostNetwork } from "../../lib/host/host_network.ts";
 import { buildNetwork, type Network } from "../../lib/host/network.ts";
-import { formatMac } from "../../lib/host/summary.ts";
+import { formatMac } from "../../lib/wire/ethernet.ts";
 import { SysError } from "../../lib/sys/errno.ts";
 import { Netlink } from "../../lib/sys/netlink.ts";
 import { listLinks } from "../../lib/sys/rtnetlink.ts";
 import { formatAddress } from "../../lib/wire/address.ts";
 import { TestNamespace } from "../helpers/enter.ts";
+import { requirements } from "../helpers/require.ts";
 import { until } from "../helpers/run.ts";
 
-const ignore = Deno.uid() !== 0;
+const { ignore } = requirements();
 
 const HOST = [
   "link set lo up",

@@ -4,8 +4,9 @@ import { ConfigError, parseOptions } from "../../lib/config/options.ts";
 import { type HostFamily, type HostNetwork, readHostNetwork } from "../../lib/host/host_network.ts";
 import { formatAddress } from "../../lib/wire/address.ts";
 import { TestNamespace } from "../helpers/enter.ts";
+import { requirements } from "../helpers/require.ts";
 
-const ignore = Deno.uid() !== 0;
+const { ignore } = requirements();
 
 /** Two uplinks that are up, without addresses. */
 const LINKS = [

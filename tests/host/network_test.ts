@@ -4,7 +4,8 @@ import { ConfigError, parseOptions } from "../../lib/config/options.ts";
 import type { Family } from "../../lib/context.ts";
 import type { HostFamily, HostNetwork } from "../../lib/host/host_network.ts";
 import { buildNetwork, type Network } from "../../lib/host/network.ts";
-import { formatMac, summary } from "../../lib/host/summary.ts";
+import { summary } from "../../lib/host/summary.ts";
+import { formatMac } from "../../lib/wire/ethernet.ts";
 import { type Address, formatAddress, parseAddress } from "../../lib/wire/address.ts";
 
 const address = (text: string): Address => parseAddress(text)!;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { missing, requirements } from "../helpers/require.ts";
+import { requirements } from "../helpers/require.ts";
 import { Background, describe, markedProcesses, type Result, run, until } from "../helpers/run.ts";
 import { userCopy } from "../helpers/user_copy.ts";
 
@@ -225,8 +225,7 @@ Deno.test({
 
 Deno.test({
   name: "the guest is the user's shell, as login shell, when no command is given",
-  ...needs,
-  ignore: missing({}) !== "" || !(await run(["which", "bash"])).stdout,
+  ...requirements({ packages: ["bash"] }),
   async fn() {
     const stdin = "shopt -q login_shell && echo $0; exit 4\n";
     const result = await run(await fixture("root", "run"), { env: { SHELL: "/bin/bash" }, stdin });
@@ -237,8 +236,7 @@ Deno.test({
 
 Deno.test({
   name: "the guest's shell has job control on a terminal",
-  ...needs,
-  ignore: missing({}) !== "" || !(await run(["which", "script", "bash"])).stdout.includes("bash"),
+  ...requirements({ packages: ["bash", "bsdutils"] }),
   async fn() {
     const inner = (await fixture("root", "run", "bash", "--norc", "-i")).join(" ");
     const stdin = "sleep 50 & jobs; kill %1; wait; sleep 0.1; cat /proc/$$/stat; exit 6\n";

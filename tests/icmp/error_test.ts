@@ -77,7 +77,7 @@ Deno.test("sendUnreachable() is silent about groups and limits itself", () => {
   const guest = new Guest(), { ctx, packet, link } = guest;
   ctx.nowMs = 1e7; // a window of its own
   load(guest, udpFrame(ctx, "192.0.2.2", 4000, "224.0.0.9", 53, new Uint8Array(8)));
-  assert(sendUnreachable(ctx, packet, E.ENETUNREACH));
+  assertEquals(sendUnreachable(ctx, packet, E.ENETUNREACH), false);
   assertEquals(link.sentCount, 0);
   load(guest, udpFrame(ctx, "192.0.2.2", 4000, TO4, 53, new Uint8Array(8)));
   link.record = false;

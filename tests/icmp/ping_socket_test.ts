@@ -6,6 +6,7 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
+import { requirements } from "../helpers/require.ts";
 import { run } from "../helpers/run.ts";
 
 const FILE = new URL("ping_test.ts", import.meta.url).pathname;
@@ -13,7 +14,7 @@ const SETUP = 'ip link set lo up && sysctl -qw net.ipv4.ping_group_range="0 2147
 
 Deno.test({
   name: "ping works with ping sockets as with raw ones",
-  ignore: Deno.uid() !== 0,
+  ...requirements(),
   async fn() {
     const test = `${Deno.execPath()} test -A --no-prompt --no-check ${FILE}`;
     const { code, stdout, stderr } = await run([

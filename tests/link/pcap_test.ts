@@ -5,7 +5,10 @@ import type { Arena } from "../../lib/sys/arena.ts";
 import { GSO, TX_CONTROL } from "../../lib/link/link.ts";
 import { ObservedLink, type Observer } from "../../lib/link/observed.ts";
 import { PcapFile } from "../../lib/link/pcap.ts";
+import { BaseHandler, getLogger } from "@std/log";
 import { SysError } from "../../lib/sys/errno.ts";
+import { libc } from "../../lib/sys/libc.ts";
+import { installSignals } from "../../lib/sys/signal.ts";
 import { pseudoSum } from "../../lib/wire/checksum.ts";
 import { address } from "../helpers/fake_context.ts";
 import { FakeLink } from "../helpers/fake_link.ts";
@@ -21,6 +24,7 @@ const NEEDS = requirements({ root: false, packages: ["tshark"] });
 const TCP = 6, UDP = 17;
 const GATEWAY = "192.0.2.1", GUEST = "192.0.2.2";
 const L4 = 34;
+const O_NONBLOCK = 0x800; // asm-generic/fcntl.h
 
 /** Runs `body` with the path of a file that is not there yet. */
 async function withPath(body: (path: string) => void | Promise<void>): Promise<void> {
@@ -68,7 +72,7 @@ Deno.test({
   fn: () =>
     withPath(async (path) => {
       const before = descriptors();
-      const inner = new FakeLink(), link = new ObservedLink(inner, new PcapFile(path));
+      const inner = new FakeLink(), link = new ObservedLink(inner, new PcapFile(path).open());
       const from = [1, 64, 1400].map((n) =>
         udpFrame(TO_GUEST, GUEST, 4000, GATEWAY, 53, pattern(n))
       );
@@ -92,7 +96,7 @@ Deno.test({
   ...NEEDS,
   fn: () =>
     withPath(async (path) => {
-      const inner = new FakeLink(), link = new ObservedLink(inner, new PcapFile(path));
+      const inner = new FakeLink(), link = new ObservedLink(inner, new PcapFile(path).open());
       const datagram = udpFrame(TO_GUEST, GATEWAY, 53, GUEST, 4000, pattern(501));
       const bytes = [192, 0, 2, 2], peer = [192, 0, 2, 1];
       const ends = { source: peer, dest: bytes, sport: 80, dport: 4000, seq: 1, flags: 16 };
@@ -122,7 +126,7 @@ Deno.test({
 
 Deno.test("PcapFile leaves a frame alone whose checksum would lie outside it", async () => {
   await withPath((path) => {
-    const file = new PcapFile(path), link = new FakeLink();
+    const file = new PcapFile(path).open(), link = new FakeLink();
     const off = link.load(pattern(60));
     for (const [start, offset] of [[59, 0], [60, 6], [65535, 65535], [34, 26]] as const) {
       file.frame(true, link.arena, off, 60, start, offset);
@@ -141,13 +145,13 @@ Deno.test("a capture file is its owner's alone, and an old one is emptied", asyn
   await withPath((path) => {
     const old = Deno.umask(0);
     try {
-      new PcapFile(path).close();
+      new PcapFile(path).open().close();
     } finally {
       Deno.umask(old);
     }
     assertEquals(Deno.statSync(path).mode! & 0o777, 0o600);
     Deno.writeTextFileSync(path, "x".repeat(1000));
-    new PcapFile(path).close();
+    new PcapFile(path).open().close();
     assertEquals(Deno.statSync(path).size, 24);
   });
 });
@@ -160,10 +164,61 @@ Deno.test("PcapFile says which file it cannot write, and for which option", asyn
       "ENAMETOOLONG",
     ]];
     for (const [bad, code] of cases) {
-      const error = assertThrows(() => new PcapFile(bad!), SysError);
+      const error = assertThrows(() => new PcapFile(bad!).open(), SysError);
       assertEquals(error.message, `--pcap: open ${bad}: ${code}`);
     }
   });
+});
+
+Deno.test("PcapFile records nothing, and makes no file, before it is opened", async () => {
+  await withPath((path) => {
+    const file = new PcapFile(path), link = new FakeLink(), off = link.load(pattern(60));
+    file.frame(true, link.arena, off, 60, 0, 0);
+    assertThrows(() => Deno.statSync(path), Deno.errors.NotFound);
+    file.close();
+  });
+});
+
+Deno.test("PcapFile.open() refuses a full disk, and a FIFO that nobody reads", async () => {
+  const before = descriptors();
+  const error = assertThrows(() => new PcapFile("/dev/full").open(), SysError);
+  assertEquals(error.message, "--pcap: write /dev/full: ENOSPC");
+  await withPath(async (path) => {
+    await must(["mkfifo", path]);
+    const error = assertThrows(() => new PcapFile(path).open(), SysError);
+    const hint = "nobody reads this FIFO: start its reader first";
+    assertEquals(error.message, `--pcap: open ${path}: ENXIO (${hint})`);
+  });
+  assertEquals(descriptors(), before);
+});
+
+Deno.test("PcapFile warns once when writing fails, and stops", async () => {
+  const lines: string[] = [], log = getLogger(), { handlers } = log;
+  class Memory extends BaseHandler {
+    override log = (line: string) => void lines.push(line);
+  }
+  log.handlers = [new Memory("NOTSET")];
+  // as in the program: a write to a FIFO that nobody reads any more says EPIPE
+  const signals = installSignals([]);
+  try {
+    await withPath(async (path) => {
+      await must(["mkfifo", path]);
+      const reader = libc.open(new TextEncoder().encode(`${path}\0`), O_NONBLOCK, 0);
+      const before = descriptors();
+      const file = new PcapFile(path).open(), link = new FakeLink(), off = link.load(pattern(60));
+      file.frame(true, link.arena, off, 60, 0, 0);
+      assertEquals(libc.read(reader, new Uint8Array(200), 200), 24 + 16 + 60);
+      libc.close(reader);
+      for (let k = 0; k < 3; k++) file.frame(true, link.arena, off, 60, 0, 0);
+      assertEquals(lines, [`--pcap: write ${path}: EPIPE, capturing ends here`]);
+      assertEquals(descriptors(), before - 1);
+      file.close();
+      assertEquals(descriptors(), before - 1);
+    });
+  } finally {
+    signals.restore();
+    log.handlers = handlers;
+  }
 });
 
 Deno.test("ObservedLink shows frames with their offload fields before they go", () => {

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { requirements } from "../helpers/require.ts";
 import { markedProcesses, type Result, until } from "../helpers/run.ts";
-import { programUnderTest, Testbed } from "../helpers/testbed.ts";
+import { Net, programUnderTest, Testbed } from "../helpers/testbed.ts";
 
 const OURS = requirements({ tubetti: true });
 
@@ -73,7 +73,56 @@ Deno.test({
     await bed.serveHost(["socat", "TCP6-LISTEN:25499,ipv6only=0,fork", "EXEC:true"], {
       tcp: 25499,
     });
-    assertOneLine(await bed.guest(["true"], { options: ["-t", "25499"] }), /25499/);
+    const message = "tubetti: -t 25498,25499:80: cannot listen on TCP port 25499: EADDRINUSE " +
+      "(the port is in use)\n";
+    const folder = await Deno.makeTempDir({ prefix: "tubetti-bad-" });
+    const options = ["-t", "25498,25499:80", "-p", `${folder}/frames.pcap`];
+    const result = await bed.guest(["true"], { options });
+    assertEquals([result.code, result.stderr], [1, message]);
+    assertEquals([...Deno.readDirSync(folder)], [], "a capture file of a failed start");
+    await Deno.remove(folder);
+    await bed.serveHost(["socat", "UDP6-RECVFROM:25499,ipv6only=0,fork", "EXEC:true"], {
+      udp: 25499,
+    });
+    assertOneLine(
+      await bed.guest(["true"], { options: ["-u", "25499"] }),
+      /-u 25499: cannot listen on UDP port 25499: EADDRINUSE \(the port is in use\)$/,
+    );
+    await assertNothingLeft(bed);
+  },
+});
+
+Deno.test({
+  name: "bad input: a port below 1024 is refused to an ordinary user, with a hint",
+  ...OURS,
+  async fn() {
+    await using bed = await Testbed.create({ user: true });
+    for (const [option, protocol] of [["-t", "TCP"], ["-u", "UDP"]] as const) {
+      assertOneLine(
+        await bed.guest(["true"], { options: [option, "80"] }),
+        new RegExp(
+          `${option} 80: cannot listen on ${protocol} port 80: EACCES \\(ports below 1024`,
+        ),
+      );
+    }
+    await assertNothingLeft(bed);
+  },
+});
+
+Deno.test({
+  name: "bad input: -o must be an address of the host",
+  ...OURS,
+  async fn() {
+    await using bed = await Testbed.create();
+    for (const address of [Net.REMOTE4, Net.REMOTE6]) {
+      assertOneLine(
+        await bed.guest(["true"], { options: ["-o", address] }),
+        new RegExp(`-o ${address}: .*EADDRNOTAVAIL \\(not an address of this host\\)$`),
+      );
+    }
+    const options = ["-o", Net.HOST4, "-o", Net.HOST6, "-q"];
+    const result = await bed.guest(["true"], { options });
+    assertEquals([result.code, result.stderr], [0, ""]);
     await assertNothingLeft(bed);
   },
 });

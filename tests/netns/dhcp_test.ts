@@ -9,6 +9,12 @@ const TAP = "tap0";
 const MTU = 1400;
 const SCRIPT = new URL("../helpers/dhcp_script.sh", import.meta.url);
 const MODE_ALL = 0o777;
+/** Asks for a name and all that is configured. */
+const DHCLIENT_CONFIG = `send fqdn.fqdn "client.example.";
+send fqdn.encoded on;
+send fqdn.server-update off;
+also request host-name, fqdn.fqdn, interface-mtu, domain-search, dhcp6.fqdn;
+`;
 const NEEDS = requirements({
   packages: ["isc-dhcp-client", "udhcpc", "iputils-ping", "iproute2"],
 });
@@ -22,6 +28,7 @@ class Workspace {
     await Deno.chmod(folder, MODE_ALL);
     await Deno.copyFile(SCRIPT, `${folder}/script`);
     await Deno.chmod(`${folder}/script`, MODE_ALL);
+    await Deno.writeTextFile(`${folder}/config`, DHCLIENT_CONFIG);
     return new Workspace(folder);
   }
 
@@ -42,11 +49,16 @@ class Workspace {
 }
 
 /** Runs shell lines in an unconfigured guest; they must succeed. */
-async function inGuest(bed: Testbed, work: Workspace, lines: string[]): Promise<string> {
+async function inGuest(
+  bed: Testbed,
+  work: Workspace,
+  lines: string[],
+  more: string[] = [],
+): Promise<string> {
   const command = ["/bin/sh", "-ec", lines.join("\n")];
   const result = await bed.guest(command, {
     unconfigured: true,
-    options: ["-I", TAP, "-m", `${MTU}`, "--dhcp-dns", "--dhcp-search"],
+    options: ["-I", TAP, "-m", `${MTU}`, "--dhcp-dns", "--dhcp-search", ...more],
     env: { OUT: `${work.folder}/variables` },
     timeoutMs: 40_000,
   });
@@ -54,12 +66,13 @@ async function inGuest(bed: Testbed, work: Workspace, lines: string[]): Promise<
   return result.stdout;
 }
 
-function dhclient(work: Workspace, family: 4 | 6): string {
+/** Runs dhclient until its script was called for `reason`; prints its log. */
+function dhclient(work: Workspace, family: 4 | 6, reason = "BOUND"): string {
   const { folder } = work;
-  const files = `-cf /dev/null -lf ${folder}/leases${family} -pf ${folder}/pid${family}`;
+  const files = `-cf ${folder}/config -lf ${folder}/leases${family} -pf ${folder}/pid${family}`;
   return `timeout 20 dhclient -${family} -1 -d -e OUT=$OUT ${files} -sf ${folder}/script ${TAP} ` +
     `>${folder}/log 2>&1 & client=$!; ` +
-    `for i in $(seq 100); do grep -q "^reason=BOUND" $OUT 2>/dev/null && break; sleep 0.1; done; ` +
+    `for i in $(seq 100); do grep -q "^reason=${reason}" $OUT 2>/dev/null && break; sleep 0.1; done; ` +
     `sleep 0.2; kill $client; cat ${folder}/log`;
 }
 
@@ -70,6 +83,13 @@ const PING6 = `ping -6 -n -c 1 -W 2 ${Net.REMOTE6}`;
 function waitFor(command: string, pattern: string): string {
   return `for i in $(seq 100); do ${command} | grep -q "${pattern}" && break; sleep 0.1; done`;
 }
+
+/** Brings the interface up, until it has a link-local address and a router. */
+const LINK_UP6 = [
+  `ip link set ${TAP} up`,
+  waitFor(`ip -6 addr show dev ${TAP} -tentative`, "fe80"),
+  waitFor("ip -6 route", "^default"),
+];
 
 for (const user of [false, true]) {
   const as = user ? ", as an ordinary user" : "";
@@ -99,9 +119,7 @@ for (const user of [false, true]) {
       await using bed = await Testbed.create({ user });
       await using work = await Workspace.create();
       const text = await inGuest(bed, work, [
-        `ip link set ${TAP} up`,
-        waitFor(`ip -6 addr show dev ${TAP} -tentative`, "fe80"),
-        waitFor("ip -6 route", "^default"),
+        ...LINK_UP6,
         dhclient(work, 6),
         PING6,
       ]);
@@ -110,6 +128,58 @@ for (const user of [false, true]) {
       assertEquals(found["new_ip6_address"], Net.HOST6);
       assertEquals(found["new_dhcp6_name_servers"], Net.REMOTE6);
       assertMatch(found["new_dhcp6_domain_search"] ?? "", /example\.com/);
+    },
+  });
+
+  Deno.test({
+    name: `dhcp: names, resolvers and search list are those of -H, --fqdn, -D and -S${as}`,
+    ...NEEDS,
+    async fn(t) {
+      const [dns4, dns6] = ["198.51.100.53", "2001:db8:2::53"];
+      const names = ["-H", "guesthost", "--fqdn", "guest.example.org"];
+      const options = [...names, "-D", dns4, "-D", dns6, "-S", "one.example two.example"];
+      await using bed = await Testbed.create({ user });
+      await t.step("DHCP", async () => {
+        await using work = await Workspace.create();
+        await inGuest(bed, work, [dhclient(work, 4)], options);
+        const found = await work.variables();
+        assertEquals(found["new_host_name"], "guesthost");
+        assertEquals(found["new_fqdn_fqdn"], "guest.example.org");
+        assertEquals(found["new_domain_name_servers"], dns4);
+        assertEquals(found["new_domain_search"], "one.example. two.example.");
+      });
+      await t.step("DHCPv6", async () => {
+        await using work = await Workspace.create();
+        await inGuest(bed, work, [...LINK_UP6, dhclient(work, 6)], options);
+        const found = await work.variables();
+        assertEquals(found["new_dhcp6_name_servers"], dns6);
+        assertEquals(found["new_dhcp6_domain_search"], "one.example. two.example.");
+      });
+    },
+  });
+
+  Deno.test({
+    name: `dhcp: dhclient -6 has its lease confirmed and renewed${as}`,
+    ...NEEDS,
+    async fn() {
+      await using bed = await Testbed.create({ user });
+      await using work = await Workspace.create();
+      const leases = `${work.folder}/leases6`;
+      const text = await inGuest(bed, work, [
+        ...LINK_UP6,
+        dhclient(work, 6),
+        // as if the lease were to be renewed soon: ours last for ever
+        `sed -i 's/renew .*;/renew 2;/; s/rebind .*;/rebind 20;/' ${leases}`,
+        dhclient(work, 6, "RENEW6"),
+        PING6,
+      ]);
+      assertMatch(text, /XMT: Confirm on tap0/);
+      assertMatch(text, /XMT: Renew on tap0/);
+      assertEquals(text.match(/XMT: Solicit/g)?.length, 1, text);
+      const found = await work.variables();
+      assertEquals(found["reason"], "RENEW6");
+      assertEquals(found["new_ip6_address"], Net.HOST6);
+      assertStringIncludes(text, "1 received");
     },
   });
 

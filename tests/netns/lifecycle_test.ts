@@ -4,8 +4,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { peer } from "../helpers/peer.ts";
 import { requirements } from "../helpers/require.ts";
 import { killHard, markedProcesses, sleep, until } from "../helpers/run.ts";
-import { Testbed } from "../helpers/testbed.ts";
-import { wakeUpsOf } from "../helpers/usage.ts";
+import { programUnderTest, Testbed } from "../helpers/testbed.ts";
+import { loopWakeUpsOf } from "../helpers/usage.ts";
 
 const PORT = 25491;
 const NEEDS = requirements();
@@ -188,9 +188,137 @@ Deno.test({
       assertStringIncludes(stdout, "shell 42");
       assertEquals(code, 9);
     });
+    await t.step("without SHELL, /bin/sh", async () => {
+      const command = ["env", "-u", "SHELL", ...programUnderTest()];
+      const { stdout, code } = await bed.guest([], {
+        program: command,
+        stdin: 'echo "shell $0 $((6 * 7))"; exit 8\n',
+      });
+      assertMatch(stdout, /shell \S*\bsh 42/);
+      assertEquals(code, 8);
+    });
     await t.step("quiet says nothing of its own", async () => {
       const result = await bed.guest(["true"], { options: ["-q"] });
       assertEquals([result.code, result.stdout, result.stderr], [0, "", ""]);
+    });
+  },
+});
+
+Deno.test({
+  name: "lifecycle: a deleted interface is one warning, and the command's status counts",
+  ...OURS,
+  async fn() {
+    await using bed = await Testbed.create();
+    const lines = "ip link del tap7; sleep 0.5; echo still here; exit 6";
+    const before = performance.now();
+    const result = await bed.guest(["/bin/sh", "-c", lines], { options: ["-q", "-I", "tap7"] });
+    assertEquals([result.code, result.stdout], [6, "still here\n"]);
+    assertEquals(
+      result.stderr,
+      "Interface tap7 is gone, and the network of the command with it\n",
+    );
+    assert(performance.now() - before < END_MS);
+    await assertNothingLeft(bed);
+  },
+});
+
+Deno.test({
+  name: "lifecycle: an ignored SIGCHLD hides no status, and the command finds it ignored",
+  ...OURS,
+  async fn() {
+    await using bed = await Testbed.create();
+    const program = ["bash", "-c", "trap '' CHLD; exec \"$@\"", "bash", ...programUnderTest()];
+    for (const [options, mask] of [[{ program }, "10000"], [{}, "00000"]] as const) {
+      const ended = await bed.guest(["/bin/sh", "-c", "exit 5"], options);
+      assertEquals(ended.code, 5, ended.stderr);
+      const { stdout } = await bed.guest(["grep", "SigIgn", "/proc/self/status"], options);
+      assertEquals(stdout.trim().slice(-5), mask);
+    }
+    await assertNothingLeft(bed);
+  },
+});
+
+/** Starts a command on a terminal of its own. @returns it, and the program under test's process */
+async function onTerminal(bed: Testbed, command: readonly string[]) {
+  const wrapper = ["/bin/sh", "-c", 'exec script -qec "exec $*" /dev/null', "sh"];
+  const background = await bed.startGuest(command, {
+    program: [...wrapper, ...programUnderTest()],
+    options: ["-q"],
+  });
+  await background.waitFor("ready");
+  const engine = bed.engineProcesses().find(({ command }) => command.startsWith(Deno.execPath()));
+  return { background, pid: engine!.pid };
+}
+
+Deno.test({
+  name: "lifecycle: Ctrl-C is the command's where it handles it",
+  ...OURS,
+  async fn(t) {
+    const folder = await Deno.makeTempDir({ prefix: "tubetti-tty-" });
+    const file = `${folder}/command`;
+    const loop = "echo ready; while :; do sleep 0.1; done\n";
+    await Deno.writeTextFile(file, `trap 'exit 7' INT; ${loop}`);
+    try {
+      await using bed = await Testbed.create();
+      await t.step("on its terminal", async () => {
+        const { background, pid } = await onTerminal(bed, ["/bin/sh", file]);
+        Deno.kill(-pid, "SIGINT"); // to the foreground process group, as a terminal does
+        assertEquals(await background.wait(END_MS), 7);
+      });
+      await t.step("not in a session that the terminal does not reach", async () => {
+        const { background, pid } = await onTerminal(bed, ["setsid", "/bin/sh", file]);
+        Deno.kill(-pid, "SIGINT");
+        assertEquals(await background.wait(END_MS), SIGINT_STATUS);
+      });
+      await t.step("not without a terminal", async () => {
+        const background = await bed.startGuest(["/bin/sh", file], { options: ["-q"] });
+        await background.waitFor("ready");
+        background.kill("SIGINT");
+        assertEquals(await background.wait(END_MS), SIGINT_STATUS);
+      });
+      await t.step("not where it does not handle it", async () => {
+        await Deno.writeTextFile(file, loop);
+        const { background, pid } = await onTerminal(bed, ["/bin/sh", file]);
+        Deno.kill(-pid, "SIGINT");
+        assertEquals(await background.wait(END_MS), SIGINT_STATUS);
+      });
+      await assertNothingLeft(bed);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
+
+Deno.test({
+  name: "lifecycle: -d tells of flows, --trace of packets, on standard error only",
+  ...requirements({ tubetti: true, packages: ["iputils-ping", "gcc"] }),
+  async fn(t) {
+    const program = await peer();
+    await using bed = await Testbed.create();
+    await bed.serveRemote([program, "serve", `${PORT}`], { tcp: PORT });
+    const { remote } = Testbed.addresses(4);
+    const lines = [
+      `ping -n -c 1 -W 2 ${remote} >/dev/null`,
+      `${program} short ${remote} ${PORT} 1 1000 1 >/dev/null`,
+    ];
+    const traced = async (option: string) => {
+      const result = await bed.guest(["/bin/sh", "-ec", lines.join("\n")], { options: [option] });
+      assertEquals([result.code, result.stdout], [0, ""], result.stderr);
+      return result.stderr;
+    };
+    const packet = new RegExp(`from guest, \\d+ bytes: 192\\.0\\.2\\.2 > ${remote} `);
+    await t.step("-d", async () => {
+      const text = await traced("-d");
+      assertMatch(text, /Flow \d+ \(.*TCP.*\): /);
+      assertMatch(text, /Flow \d+ \(.*(ping|ICMP).*\): /i);
+      assert(!packet.test(text), text);
+    });
+    await t.step("--trace", async () => {
+      const text = await traced("--trace");
+      assertMatch(text, /Flow \d+ \(.*TCP.*\): /);
+      assertMatch(text, packet);
+      assertMatch(text, /to guest, \d+ bytes: \S+ > 192\.0\.2\.2 TCP \d+ > \d+ SA /);
+      assertMatch(text, /ICMP type 8/);
     });
   },
 });
@@ -203,10 +331,10 @@ Deno.test({
     await bed.idleGuest();
     await sleep(2500); // neighbour discovery and router advertisements settle
     const [engine] = bed.engineProcesses();
-    const before = wakeUpsOf(engine!.pid);
-    await sleep(5000);
-    const wakeUps = wakeUpsOf(engine!.pid) - before;
-    assert(wakeUps <= 5, `${wakeUps} wake-ups in 5 s with an empty table`);
+    const before = loopWakeUpsOf(engine!.pid);
+    await sleep(3000);
+    const wakeUps = loopWakeUpsOf(engine!.pid) - before;
+    assert(wakeUps <= 1, `${wakeUps} wake-ups in 3 s with an empty table`);
   },
 });
 

@@ -74,12 +74,13 @@ const KINDS = ["arp", "icmp.type == 0", "icmp.type == 3", "icmpv6.type == 129"].
   ["icmpv6.type == 1", "tcp.flags.reset == 1", "ipv6 && tcp.len > 1000", "ipv6 && udp"],
 );
 
-for (const mtu of [1500, 65520]) {
+for (const [mtu, user] of [[1500, false], [65520, false], [1500, true]] as const) {
+  const as = user ? ", as an ordinary user" : "";
   Deno.test({
-    name: `pcap: frames of mixed traffic are well-formed at MTU ${mtu}`,
+    name: `pcap: frames of mixed traffic are well-formed at MTU ${mtu}${as}`,
     ...NEEDS,
     async fn() {
-      await using bed = await Testbed.create();
+      await using bed = await Testbed.create({ user });
       const lines = await traffic(bed);
       await record(bed, lines, { options: ["-m", `${mtu}`] }, async (file) => {
         for (const kind of [...KINDS, ...GOOD]) {
@@ -90,27 +91,31 @@ for (const mtu of [1500, 65520]) {
   });
 }
 
-Deno.test({
-  name: "pcap: frames of DHCP, DHCPv6 and router discovery are well-formed",
-  ...NEEDS,
-  async fn() {
-    await using bed = await Testbed.create();
-    const options = ["-I", "tap0", "--dhcp-dns", "--dhcp-search", "-m", "1500"];
-    const lines = [
-      "ip link set tap0 up",
-      "timeout 10 udhcpc -i tap0 -n -q -f -s /bin/true 2>&1",
-      "sleep 2",
-      "timeout 5 dhclient -6 -1 -d -cf /dev/null -lf /dev/null -pf /dev/null -sf /bin/true tap0 2>&1",
-      "true",
-    ];
-    await record(bed, lines, { options, unconfigured: true }, async (file) => {
-      const kinds = ["dhcp.option.dhcp == 2", "dhcp.option.dhcp == 5", "icmpv6.type == 134"];
-      for (const kind of [...kinds, "dhcpv6.msgtype == 2", "dhcpv6.msgtype == 7"]) {
-        assert((await frames(file, kind)).length > 0, `no frame has ${kind}`);
-      }
-    });
-  },
-});
+for (const user of [false, true]) {
+  const as = user ? ", as an ordinary user" : "";
+
+  Deno.test({
+    name: `pcap: frames of DHCP, DHCPv6 and router discovery are well-formed${as}`,
+    ...NEEDS,
+    async fn() {
+      await using bed = await Testbed.create({ user });
+      const options = ["-I", "tap0", "--dhcp-dns", "--dhcp-search", "-m", "1500"];
+      const lines = [
+        "ip link set tap0 up",
+        "timeout 10 udhcpc -i tap0 -n -q -f -s /bin/true 2>&1",
+        "sleep 2",
+        "timeout 5 dhclient -6 -1 -d -cf /dev/null -lf /dev/null -pf /dev/null -sf /bin/true tap0 2>&1",
+        "true",
+      ];
+      await record(bed, lines, { options, unconfigured: true }, async (file) => {
+        const kinds = ["dhcp.option.dhcp == 2", "dhcp.option.dhcp == 5", "icmpv6.type == 134"];
+        for (const kind of [...kinds, "dhcpv6.msgtype == 2", "dhcpv6.msgtype == 7"]) {
+          assert((await frames(file, kind)).length > 0, `no frame has ${kind}`);
+        }
+      });
+    },
+  });
+}
 
 Deno.test({
   name: "pcap: a file that cannot be written is one line, exit 1",

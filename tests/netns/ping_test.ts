@@ -79,62 +79,65 @@ Deno.test({
   },
 });
 
-Deno.test({
-  name: "ping: a time to live of one is exceeded at the gateway",
-  ...NEEDS,
-  async fn(t) {
-    await using bed = await Testbed.create({ far: true });
-    const guest = await bed.idleGuest();
-    for (const family of [4, 6] as const) {
-      await t.step(`IPv${family}`, async () => {
-        const { far, gateway } = Testbed.addresses(family);
-        const { stdout } = await guest.run(["ping", "-n", "-c", "1", "-W", "2", "-t", "1", far]);
-        assertMatch(stdout, /exceeded/i);
-        assertStringIncludes(stdout.toLowerCase(), gateway);
-      });
-    }
-  },
-});
-
-Deno.test({
-  name: "traceroute: finds every hop",
-  ...NEEDS,
-  async fn(t) {
-    await using bed = await Testbed.create({ far: true });
-    const guest = await bed.idleGuest();
-    for (const family of [4, 6] as const) {
-      const { far, gateway } = Testbed.addresses(family);
-      for (const method of ["", " -I"]) {
-        await t.step(`IPv${family}${method}`, async () => {
-          const text = await output(
-            guest,
-            `traceroute -${family} -n -q 2 -w 2 -m 5${method} ${far}`,
-          );
-          const hops = [...text.matchAll(/^ *\d+ +(\S+)/gm)].map((match) => match[1]);
-          assertEquals(hops, [gateway, far], text);
+for (const user of [false, true]) {
+  const as = user ? ", as an ordinary user" : "";
+  Deno.test({
+    name: `ping: a time to live of one is exceeded at the gateway${as}`,
+    ...NEEDS,
+    async fn(t) {
+      await using bed = await Testbed.create({ user, far: true });
+      const guest = await bed.idleGuest();
+      for (const family of [4, 6] as const) {
+        await t.step(`IPv${family}`, async () => {
+          const { far, gateway } = Testbed.addresses(family);
+          const { stdout } = await guest.run(["ping", "-n", "-c", "1", "-W", "2", "-t", "1", far]);
+          assertMatch(stdout, /exceeded/i);
+          assertStringIncludes(stdout.toLowerCase(), gateway);
         });
       }
-    }
-  },
-});
+    },
+  });
 
-Deno.test({
-  name: "tracepath: finds every hop and the narrowest link",
-  ...NEEDS,
-  async fn(t) {
-    await using bed = await Testbed.create({ far: true, uplinkMtu: 1500 });
-    for (const [namespace, device] of [[bed.remote, "far0"], [bed.far, "near0"]] as const) {
-      await must(["ip", "-n", namespace, "link", "set", device, "mtu", "1400"]);
-    }
-    const guest = await bed.idleGuest({ options: ["-m", "1500"] });
-    for (const family of [4, 6] as const) {
-      await t.step(`IPv${family}`, async () => {
+  Deno.test({
+    name: `traceroute: finds every hop${as}`,
+    ...NEEDS,
+    async fn(t) {
+      await using bed = await Testbed.create({ user, far: true });
+      const guest = await bed.idleGuest();
+      for (const family of [4, 6] as const) {
         const { far, gateway } = Testbed.addresses(family);
-        const text = await output(guest, `tracepath -${family} -n -m 5 ${far}`);
-        assertStringIncludes(text, gateway);
-        assertMatch(text, /pmtu 1400/);
-        assertMatch(text, /reached/);
-      });
-    }
-  },
-});
+        for (const method of ["", " -I"]) {
+          await t.step(`IPv${family}${method}`, async () => {
+            const text = await output(
+              guest,
+              `traceroute -${family} -n -q 2 -w 2 -m 5${method} ${far}`,
+            );
+            const hops = [...text.matchAll(/^ *\d+ +(\S+)/gm)].map((match) => match[1]);
+            assertEquals(hops, [gateway, far], text);
+          });
+        }
+      }
+    },
+  });
+
+  Deno.test({
+    name: `tracepath: finds every hop and the narrowest link${as}`,
+    ...NEEDS,
+    async fn(t) {
+      await using bed = await Testbed.create({ user, far: true, uplinkMtu: 1500 });
+      for (const [namespace, device] of [[bed.remote, "far0"], [bed.far, "near0"]] as const) {
+        await must(["ip", "-n", namespace, "link", "set", device, "mtu", "1400"]);
+      }
+      const guest = await bed.idleGuest({ options: ["-m", "1500"] });
+      for (const family of [4, 6] as const) {
+        await t.step(`IPv${family}`, async () => {
+          const { far, gateway } = Testbed.addresses(family);
+          const text = await output(guest, `tracepath -${family} -n -m 5 ${far}`);
+          assertStringIncludes(text, gateway);
+          assertMatch(text, /pmtu 1400/);
+          assertMatch(text, /reached/);
+        });
+      }
+    },
+  });
+}

@@ -27,8 +27,10 @@ Deno.test("logLine() makes one bounded line without control characters", () => {
 Deno.test("Logger passes on what is at or above its level, and returns the message", () => {
   const handler = new Memory("NOTSET");
   const log = new Logger("test", "WARN", { handlers: [handler] });
-  for (const level of ["trace", "debug", "info", "warn", "error"] as const) log[level](level);
-  assertEquals(handler.lines, ["warn", "error"]);
+  for (const level of ["trace", "debug", "info", "warn", "error", "critical"] as const) {
+    log[level](level);
+  }
+  assertEquals(handler.lines, ["warn", "error", "critical"]);
   log.levelName = "TRACE";
   assertEquals([log.level, log.levelName, log.trace("t")], [LogLevels.TRACE, "TRACE", "t"]);
   assertEquals(handler.lines.at(-1), "t");

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assertEquals } from "@std/assert";
 import { type Layout, LAYOUTS } from "../../lib/sys/layout.ts";
-import { hasProgram, runC } from "../helpers/compile.ts";
+import { runC } from "../helpers/compile.ts";
+import { requirements } from "../helpers/require.ts";
+
+const NEEDS = requirements({ root: false, packages: ["gcc"] });
 
 /** A program that prints size, then offset and size of each member, of one structure. */
 function program({ name, headers, at }: Layout): string {
@@ -16,7 +19,7 @@ function program({ name, headers, at }: Layout): string {
 for (const layout of LAYOUTS) {
   Deno.test({
     name: `${layout.name} is laid out as the compiler has it`,
-    ignore: !hasProgram("gcc"),
+    ...NEEDS,
     async fn() {
       const [size, ...members] = (await runC(program(layout))).trimEnd().split("\n");
       const expected = Object.keys(layout.at)

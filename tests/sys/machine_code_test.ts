@@ -2,7 +2,8 @@
 import { assertEquals } from "@std/assert";
 import { type Architecture, load, MACHINE_CODE } from "../../lib/sys/asm/machine_code.ts";
 import { SYSCALL_NUMBERS } from "../../lib/sys/syscalls.ts";
-import { hasProgram, runC } from "../helpers/compile.ts";
+import { runC } from "../helpers/compile.ts";
+import { requirements, toolPackage } from "../helpers/require.ts";
 import { must } from "../helpers/run.ts";
 
 const SOURCES = new URL("../../lib/sys/asm", import.meta.url).pathname;
@@ -29,7 +30,7 @@ for (const architecture of ARCHITECTURES) {
   for (const piece of ["script", "signal"] as const) {
     Deno.test({
       name: `MACHINE_CODE.${architecture}.${piece} is what the assembler makes of its source`,
-      ignore: !hasProgram(tool(architecture, "as")),
+      ...requirements({ root: false, packages: [toolPackage("binutils", architecture)] }),
       fn: async () =>
         assertEquals(MACHINE_CODE[architecture][piece], await assemble(architecture, piece)),
     });
@@ -117,7 +118,11 @@ for (const architecture of ARCHITECTURES) {
   const compiler = tool(architecture, "gcc"), emulator = `qemu-${architecture}`;
   Deno.test({
     name: `MACHINE_CODE.${architecture} runs scripts as documented${native ? "" : " (emulated)"}`,
-    ignore: !hasProgram(compiler) || (!native && !hasProgram(emulator)),
+    ...requirements({
+      root: false,
+      packages: [toolPackage("gcc", architecture)],
+      runs: architecture,
+    }),
     async fn() {
       const runner = native ? [] : [emulator];
       const output = await runC(driver(architecture), [compiler, "-static"], runner);

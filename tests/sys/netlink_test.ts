@@ -14,8 +14,9 @@ import { addRoute, setLink } from "../../lib/sys/rtnetlink_set.ts";
 import { AF_INET, AF_INET6 } from "../../lib/sys/socket.ts";
 import { formatAddress } from "../../lib/wire/address.ts";
 import { TestNamespace } from "../helpers/enter.ts";
+import { requirements } from "../helpers/require.ts";
 
-const ignore = Deno.uid() !== 0;
+const { ignore } = requirements();
 /** An interface that is up, with a carrier. */
 const VETH = "link add a0 type veth peer name b0\nlink set b0 up\nlink set a0 up";
 const AF_UNIX = 1, SOCK_DGRAM = 2; // bits/socket.h

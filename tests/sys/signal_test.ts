@@ -40,6 +40,22 @@ Deno.test("installSignals().restore() puts actions back and closes the pipe", ()
   assertEquals([statusLine("SigCgt"), statusLine("SigIgn"), descriptors()], [caught, ignored, fds]);
 });
 
+Deno.test("installSignals() ends the ignoring of SIGCHLD, says so, and restore() puts it back", async () => {
+  const module = new URL("../../lib/sys/signal.ts", import.meta.url).href;
+  const script = `import { installSignals, SIG } from "${module}";
+    const ignored = () => Deno.readTextFileSync("/proc/self/status").match(/SigIgn.*/)[0].slice(-5);
+    const before = ignored(), signals = installSignals([SIG.TERM]);
+    console.log(before, ignored(), signals.ignored.join());
+    signals.restore();
+    console.log(ignored());`;
+  // bit 12 is SIGPIPE, bit 16 SIGCHLD
+  for (const [trap, expected] of [["CHLD", "11000 01000 17\n11000\n"], ["USR2", "01"]] as const) {
+    const shell = `trap "" ${trap}; exec "$0" eval "$1"`;
+    const result = await run(["bash", "-c", shell, Deno.execPath(), script]);
+    assertEquals(result.stdout.slice(0, expected.length), expected, result.stderr);
+  }
+});
+
 Deno.test("installSignals() leaves SIGHUP, SIGINT and SIGQUIT ignored where they were", async () => {
   const module = new URL("../../lib/sys/signal.ts", import.meta.url).href;
   const script = `import { installSignals, SIG } from "${module}";

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assertEquals } from "@std/assert";
 import { SYSCALL_NUMBERS } from "../../lib/sys/syscalls.ts";
-import { hasProgram, runC } from "../helpers/compile.ts";
+import { runC } from "../helpers/compile.ts";
+import { requirements, toolPackage } from "../helpers/require.ts";
 
 const COMPILERS = { x86_64: "x86_64-linux-gnu-gcc", aarch64: "aarch64-linux-gnu-gcc" } as const;
 const EMULATORS = { x86_64: "qemu-x86_64", aarch64: "qemu-aarch64" } as const;
@@ -12,7 +13,11 @@ for (const architecture of ["x86_64", "aarch64"] as const) {
   const emulator = EMULATORS[architecture];
   Deno.test({
     name: `SYSCALL_NUMBERS of ${architecture} are those of the kernel's headers`,
-    ignore: !hasProgram(compiler) || (!native && !hasProgram(emulator)),
+    ...requirements({
+      root: false,
+      packages: [toolPackage("gcc", architecture)],
+      runs: architecture,
+    }),
     async fn() {
       const names = Object.keys(SYSCALL_NUMBERS[architecture]);
       const prints = names.map((name) => `printf("${name} %d\\n", __NR_${name});`).join("\n");

@@ -155,6 +155,12 @@ function dhcpRequest(): DataView {
 /** More than 255 bytes of search list, so that the option is split (RFC 3396). */
 export const LONG_SEARCH = Array.from({ length: 9 }, (_, i) => `${"x".repeat(40)}.n${i}.example`);
 
+/** Option 121 by hand (RFC 3442): 192.0.2.1/32 on the link; 10.128.0.0/9 and all the rest via it. */
+const GATEWAY = [192, 0, 2, 1];
+const ROUTES = Uint8Array.from(
+  [[32, ...GATEWAY, 0, 0, 0, 0], [9, 10, 128, ...GATEWAY], [0, ...GATEWAY]].flat(),
+);
+
 function dhcpOffer(search: Uint8Array): Uint8Array<ArrayBuffer> {
   return udpIn(SRC4, DST4, dhcp.DHCP_SERVER_PORT, dhcp.DHCP_CLIENT_PORT, (view, at) => {
     dhcp.writeDhcpReply(view, at, dhcpRequest(), 0, DST4, SRC4);
@@ -170,17 +176,13 @@ function dhcpOffer(search: Uint8Array): Uint8Array<ArrayBuffer> {
     writer.u32(dhcp.DHCP_OPT_LEASE, dhcp.DHCP_INFINITY);
     writer.empty(dhcp.DHCP_OPT_RAPID_COMMIT);
     writer.bytes(dhcp.DHCP_OPT_SEARCH, search);
-    writer.bytes(
-      dhcp.DHCP_OPT_ROUTES,
-      dhcp.encodeClasslessRoutes([
-        { destination: SRC4, prefixLength: 32, gateway: parseAddress("0.0.0.0")! },
-        { destination: parseAddress("10.128.0.0")!, prefixLength: 9, gateway: SRC4 },
-        { destination: parseAddress("0.0.0.0")!, prefixLength: 0, gateway: SRC4 },
-      ]),
-    );
+    writer.bytes(dhcp.DHCP_OPT_ROUTES, ROUTES);
     return at + writer.finish(at);
   });
 }
+
+/** A DUID-LLT by hand (RFC 8415 §11.2): type, hardware type, 1_700_000_000 in seconds from 2000. */
+const DUID_LLT = Uint8Array.of(0, 1, 0, 1, 0x2c, 0xe6, 0xad, 0x80, ...SRC_MAC);
 
 function dhcpv6Reply(): Uint8Array<ArrayBuffer> {
   return udpIn(LL6, DST6, dhcpv6.DHCPV6_SERVER_PORT, dhcpv6.DHCPV6_CLIENT_PORT, (view, at) => {
@@ -188,7 +190,7 @@ function dhcpv6Reply(): Uint8Array<ArrayBuffer> {
     const clientId = new DataView(Uint8Array.of(0, 3, 0, 1, ...DST_MAC).buffer);
     writer.reset(view, at, at + 1200, dhcpv6.DHCPV6_REPLY, 0xabcdef);
     writer.copy(dhcpv6.DHCPV6_OPT_CLIENT_ID, clientId, 0, clientId.byteLength);
-    writer.bytes(dhcpv6.DHCPV6_OPT_SERVER_ID, dhcpv6.encodeDuidLlt(SRC_MAC, 1_700_000_000));
+    writer.bytes(dhcpv6.DHCPV6_OPT_SERVER_ID, DUID_LLT);
     const ia = writer.openIaNa(0x12345678, 100, 200);
     writer.iaAddr(DST6, 0, 3600, dhcpv6.DHCPV6_INFINITY);
     writer.status(dhcpv6.DHCPV6_STATUS_NOT_ON_LINK, new TextEncoder().encode("no"));
