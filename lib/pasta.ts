@@ -13,7 +13,7 @@ import { getLogger, LogLevels } from "@std/log";
 import type { Options } from "./config/options.ts";
 import { type Context, EventType } from "./context.ts";
 import { FlowTable } from "./flow/table.ts";
-import { asErrno, checkOutbound, openPorts } from "./forward/open_ports.ts";
+import { asErrno, checkOutbound, openPorts } from "./host/open_ports.ts";
 import type { PortRule } from "./forward/ports.ts";
 import { buildNetwork, type Network } from "./host/network.ts";
 import { configureGuest } from "./host/guest_network.ts";

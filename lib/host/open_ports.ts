@@ -13,8 +13,8 @@ import { E, errnoName, SysError } from "../sys/errno.ts";
 import { libc } from "../sys/libc.ts";
 import { SOCK_DGRAM } from "../sys/socket.ts";
 import { type Address, formatAddress } from "../wire/address.ts";
-import { outboundSocket } from "./outbound.ts";
-import { parsePortSpec, type PortRule } from "./ports.ts";
+import { outboundSocket } from "../forward/outbound.ts";
+import { parsePortSpec, type PortRule } from "../forward/ports.ts";
 
 /** Ports below it are privileged (ip(7)). */
 const LOW_PORT_LIMIT = 1024;
