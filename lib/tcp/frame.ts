@@ -44,7 +44,7 @@ import { base, Do, W } from "./words.ts";
 
 /** The largest window announced, in bytes. */
 export const MAX_WINDOW = 1 << 20;
-/** The smallest, but for what waits already: see {@linkcode windowOf}. */
+/** What is announced also when socket and pool are full, but for what waits already. */
 const MIN_WINDOW = 1 << 16;
 /** Our window shift (RFC 7323 §2.3) where the guest scales too. */
 export const WINDOW_SHIFT = 8;
@@ -79,16 +79,16 @@ export function ourMss(tcp: TcpState, i: number): number {
 }
 
 /**
- * The window to announce for flow `i`, in bytes: what the socket has room for, so that a peer that does
- * not read soon leaves nothing waiting here. It is not closed when the socket is full, for only a send
- * that fails makes the kernel tell when there is room again; what that send leaves over is counted off.
+ * The window to announce for flow `i`, in bytes: what the socket has room for, or the flow's share of
+ * the overflow pool where that is more, less what waits there already; see `overflow.ts`.
  */
 export function windowOf(tcp: TcpState, i: number): number {
   const held = tcp.data[base(i) + W.OVERFLOW_BYTES];
   if (tcp.data[base(i) + W.DO] & Do.FULL) return 0;
   if (held > 0 && tcp.overflow.freeCount < OVERFLOW_RESERVE) return 0;
   const d = base(i);
-  const space = Math.max(MIN_WINDOW, Math.min(tcp.data[d + W.SEND_SPACE], MAX_WINDOW));
+  const room = Math.max(tcp.data[d + W.SEND_SPACE], tcp.overflow.share, MIN_WINDOW);
+  const space = Math.min(room, MAX_WINDOW);
   // what was announced is not taken back (RFC 9293 §3.8.6.2.2)
   const announced = tcp.data[d + W.WND_EDGE] - tcp.data[d + W.SEQ_FROM_TAP] | 0;
   return Math.max(0, space - held, announced);
@@ -146,7 +146,9 @@ export function sendSegment(
   const header = TCP_HEADER_SIZE + options;
   writeTcpHeader(view, l4, ports & 0xffff, ports >>> 16, seq, ack, flags, field, header);
   data[d + W.WND_TO_TAP] = field << shift;
-  data[d + W.WND_EDGE] = data[d + W.SEQ_FROM_TAP] + (field << shift);
+  // the field is rounded down: what was announced before still counts
+  const edge = data[d + W.SEQ_FROM_TAP] + (field << shift) | 0;
+  if ((edge - data[d + W.WND_EDGE] | 0) > 0) data[d + W.WND_EDGE] = edge;
   data[d + W.DO] &= ~Do.ACK;
   const sum = pseudoSum(sides, side + SIDE_OADDR, sides, side + SIDE_EADDR, IPPROTO_TCP, tcpBytes);
   view.setUint16(l4 + TCP_CHECKSUM, sum);

@@ -2,9 +2,10 @@
 /**
  * Where payload from the guest waits that a socket took only partly.
  *
- * Theory of operation: the window announced to the guest follows the room in the socket's buffer, but
- * is never closed by it, for the kernel tells of new room only after a send that failed. So a socket
- * may take a batch only partly. What does not fit is copied here in blocks chained per flow, and the
+ * Theory of operation: a window that only followed the room in the socket's buffer would starve, for
+ * the kernel tells of new room only after a send that failed, and too few frames would be in flight to
+ * notice a loss. So more is announced, as much as this pool can share out, and a socket may take a
+ * batch only partly. What does not fit is copied here in blocks chained per flow, and the
  * announced window shrinks by it. All flows share one pool of fixed size: when it is used up, the rest
  * of the segment is not acknowledged, the window closes, and when the socket has room again the guest is
  * made to send it again. Memory is untouched until used and blocks are reused last in, first out.
@@ -19,8 +20,10 @@ import { MSG_DONTWAIT, MSG_NOSIGNAL } from "../sys/socket.ts";
 import { W } from "./words.ts";
 
 const BLOCK_SIZE = 65536;
-/** Blocks in the pool: 16 MiB. */
-export const OVERFLOW_BLOCKS = 256;
+/** Blocks in the pool: 64 MiB. */
+export const OVERFLOW_BLOCKS = 1024;
+/** What one flow may have of the free blocks: 1 / this. */
+const SHARE = 16;
 
 /** Blocks of memory chained per flow; chain heads lie in the flow's table words. */
 export class OverflowPool {
@@ -37,6 +40,11 @@ export class OverflowPool {
   /** Blocks not in use. */
   get freeCount(): number {
     return this.#freeCount;
+  }
+
+  /** Bytes that one flow may fill now: the fewer, the more others have filled. */
+  get share(): number {
+    return this.#freeCount * BLOCK_SIZE / SHARE;
   }
 
   #take(): number {

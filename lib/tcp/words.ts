@@ -31,7 +31,7 @@ export const W = {
   WND_FROM_TAP: 8,
   /** the guest's window shift (RFC 7323) */
   WND_SHIFT: 9,
-  /** the window last announced to the guest, in bytes, and the sequence number that it reaches to */
+  /** the window last announced to the guest, in bytes, and the highest sequence number that one reached */
   WND_TO_TAP: 10,
   WND_EDGE: 37,
   /** payload bytes per packet to the guest */
