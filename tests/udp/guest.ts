@@ -192,7 +192,7 @@ export class Guest {
   }
 
   /** Waits for `n` frames and takes them. */
-  frames(n: number, ms = 1000): Uint8Array<ArrayBuffer>[] {
+  frames(n: number, ms = 5000): Uint8Array<ArrayBuffer>[] {
     this.poll(() => this.link.sent.length >= n, ms);
     return this.link.take();
   }
