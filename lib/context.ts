@@ -9,6 +9,7 @@
 import type { FlowTable } from "./flow/table.ts";
 import type { Link } from "./link/link.ts";
 import type { Epoll } from "./sys/epoll.ts";
+import type { GuestSockets } from "./sys/guest_sockets.ts";
 import type { Address } from "./wire/address.ts";
 
 /** Types of epoll references; the data word's meaning stands beside each. */
@@ -31,6 +32,8 @@ export const EventType = {
   CHILD: 8,
   /** a raw ICMP socket shared by ping flows; 4 or 6 */
   PING_RAW: 9,
+  /** a spliced TCP flow's socket; 2 * flow index + side */
+  TCP_SPLICE: 10,
 } as const;
 
 /** One address family as configured; addresses are v4-mapped for IPv4. */
@@ -76,6 +79,10 @@ export interface Features {
   dhcpv6: boolean;
   ndp: boolean;
   ra: boolean;
+  /** Local traffic of the host to the guest goes socket to socket (not `--no-splice`). */
+  spliceInbound: boolean;
+  /** It comes to the guest's loopback (`--host-lo-to-ns-lo`), not to its own address. */
+  hostLoToNsLo: boolean;
 }
 
 /** One running instance. */
@@ -99,6 +106,8 @@ export interface Context {
   /** The guest's MAC address: known from the tap, or learnt from its frames. */
   readonly guestMac: Uint8Array<ArrayBuffer>;
   readonly link: Link;
+  /** Sockets in the guest's namespace; null: the guest is a virtual machine. */
+  readonly guest: GuestSockets | null;
   readonly table: FlowTable;
   readonly epoll: Epoll;
   /** CLOCK_MONOTONIC in milliseconds (a float), taken once per turn of the loop. */

@@ -71,6 +71,7 @@ export class Loop {
   #exit: number | null = null;
   #draining = false;
   #drainUntil = 0;
+  #everySecond: (() => void) | null = null;
 
   constructor(ctx: Context, handlers: LoopHandlers) {
     this.#ctx = ctx;
@@ -78,6 +79,11 @@ export class Loop {
     this.tcp = new Tcp(ctx);
     udpInit(ctx);
     pingInit(ctx);
+  }
+
+  /** Has something done once a second from now on. */
+  everySecond(task: () => void): void {
+    this.#everySecond = task;
   }
 
   /** Runs until a handler gives an exit code, and returns it. */
@@ -112,9 +118,11 @@ export class Loop {
 
   #timeoutMs(): number {
     if (this.#draining) return DRAIN_STEP_MS;
-    const { table } = this.#ctx;
+    const { table, guest } = this.#ctx;
     const tcp = this.tcp.timeoutMs();
-    if (tcp === 0 || table.activeCount === 0) return tcp;
+    const timed = table.activeCount > 0 || this.#everySecond !== null || this.tcp.timed ||
+      guest !== null && guest.ready > 0;
+    if (tcp === 0 || !timed) return tcp;
     const scan = Math.max(0, Math.ceil(this.#scanAt - monotonicMs()));
     return tcp < 0 ? scan : Math.min(tcp, scan);
   }
@@ -123,6 +131,8 @@ export class Loop {
     switch (type) {
       case EventType.TCP:
         return this.tcp.event(data, events);
+      case EventType.TCP_SPLICE:
+        return this.tcp.spliceEvent(data, events);
       case EventType.TCP_LISTEN:
         return this.tcp.listenEvent(data);
       case EventType.UDP:
@@ -156,16 +166,22 @@ export class Loop {
     if (this.#draining) this.#ctx.epoll.remove(this.#handlers.childFd);
   }
 
-  /** Frees flows that have ended, and runs the timers of the others. */
+  /** Frees flows that have ended, and once a second does what is timed. */
   #scan(): void {
     const ctx = this.#ctx, { table } = ctx;
+    const due = ctx.nowMs >= this.#scanAt;
     const many = ctx.closing * CLOSING_SHARE > table.activeCount ||
       ctx.closing > 0 && table.firstFree >= table.capacity;
-    if (ctx.nowMs < this.#scanAt && !many) return;
-    if (table.activeCount === 0) return;
-    table.deferHandler(ctx.nowMs);
-    ctx.closing = 0;
-    if (ctx.nowMs >= this.#scanAt) this.#scanAt = ctx.nowMs + SCAN_MS;
+    if (!due && !many) return;
+    if (table.activeCount > 0) {
+      table.deferHandler(ctx.nowMs);
+      ctx.closing = 0;
+    }
+    if (!due) return;
+    this.#scanAt = ctx.nowMs + SCAN_MS;
+    ctx.guest?.tick(ctx.nowMs);
+    this.tcp.second();
+    if (this.#everySecond !== null) this.#everySecond();
   }
 
   /** Handles one batch of frames; epoll tells of more. */

@@ -13,11 +13,13 @@ import { getLogger, LogLevels } from "@std/log";
 import type { Options } from "./config/options.ts";
 import { type Context, EventType } from "./context.ts";
 import { FlowTable } from "./flow/table.ts";
-import { asErrno, checkOutbound, openPorts } from "./host/open_ports.ts";
-import type { PortRule } from "./forward/ports.ts";
+import { BoundPorts } from "./forward/bound_ports.ts";
+import { checkOutbound } from "./host/check_outbound.ts";
+import { forwardRules } from "./host/forward_rules.ts";
+import { Forwarder } from "./host/forwarder.ts";
 import { buildNetwork, type Network } from "./host/network.ts";
 import { configureGuest } from "./host/guest_network.ts";
-import { readHostNetwork } from "./host/host_network.ts";
+import { type HostNetwork, readHostNetwork } from "./host/host_network.ts";
 import { type Guest, spawnGuest } from "./host/spawn.ts";
 import { summary } from "./host/summary.ts";
 import type { Link } from "./link/link.ts";
@@ -29,31 +31,23 @@ import { Loop } from "./loop.ts";
 import { monotonicMs } from "./sys/clock.ts";
 import { EPOLL, Epoll } from "./sys/epoll.ts";
 import { SysError } from "./sys/errno.ts";
+import { GuestSockets, makerIn } from "./sys/guest_sockets.ts";
 import { libc } from "./sys/libc.ts";
 import {
   closeNamespace,
   type GuestNetwork,
+  type Namespace,
   openGuestNetwork,
   openNamespace,
 } from "./sys/namespace.ts";
 import { catches, sharesForeground } from "./sys/process.ts";
-import { raiseDescriptorLimit } from "./sys/rlimit.ts";
+import { openDescriptors, raiseDescriptorLimit } from "./sys/rlimit.ts";
 import { installSignals, SIG, type Signals } from "./sys/signal.ts";
 import { negotiateOffloads } from "./sys/tun.ts";
-import { udpListen } from "./udp/mod.ts";
+import { udpListen, udpUnlisten } from "./udp/mod.ts";
 
 /** Exit code of a process that ended by a signal, as shells have it. */
 const SIGNAL_EXIT = 128;
-
-/** The tap in the guest's namespace. */
-function openTap(guest: Guest, ifname: string): GuestNetwork {
-  const namespace = openNamespace(guest.pid);
-  try {
-    return openGuestNetwork(namespace, { ifname, vnetHeader: true });
-  } finally {
-    closeNamespace(namespace);
-  }
-}
 
 /** The link over the tap, recorded and traced if asked for. */
 function makeLink(tap: number, pcap: PcapFile | null): Link {
@@ -67,6 +61,7 @@ function makeContext(
   network: Network,
   guestMac: Uint8Array<ArrayBuffer>,
   link: Link,
+  namespace: Namespace,
 ): Context {
   const { tcp, udp, icmp, dhcp, dhcpv6, ndp } = options;
   const ra = options.ra && !options.configNet; // the kernel would add an address of its own
@@ -77,11 +72,22 @@ function makeContext(
   );
   return {
     ...network,
-    features: { tcp, udp, icmp, dhcp, dhcpv6, ndp, ra },
+    features: {
+      tcp,
+      udp,
+      icmp,
+      dhcp,
+      dhcpv6,
+      ndp,
+      ra,
+      spliceInbound: !options.noSplice,
+      hostLoToNsLo: options.hostLoToNsLo,
+    },
     hostname: options.hostname,
     fqdn: options.fqdn,
     guestMac,
     link,
+    guest: new GuestSockets(makerIn(namespace)),
     table,
     epoll: new Epoll(),
     nowMs: monotonicMs(),
@@ -89,13 +95,25 @@ function makeContext(
   };
 }
 
-/** Listens on what -t and -u name. */
-function listen(ctx: Context, loop: Loop, options: Options): void {
-  const tcp = asErrno((rule: PortRule) => loop.tcp.listen(rule));
-  const udp = ({ address, device, first, to }: PortRule) =>
-    udpListen(ctx, { address, port: first, guestPort: to, device });
-  if (ctx.features.tcp) openPorts("-t", options.tcpPorts, tcp);
-  if (ctx.features.udp) openPorts("-u", options.udpPorts, udp);
+/** The forwarder of an instance. It holds descriptors until the process ends. */
+function makeForwarder(
+  ctx: Context,
+  loop: Loop,
+  options: Options,
+  guest: Guest,
+  descriptors: number,
+): Forwarder {
+  return new Forwarder({
+    tcp: loop.tcp,
+    udp: { listen: (spec) => udpListen(ctx, spec), unlisten: (index) => udpUnlisten(ctx, index) },
+    ...forwardRules(options),
+    freebind: options.freebind,
+    descriptors,
+    bound: {
+      guest: new BoundPorts(`/proc/${guest.pid}/net`),
+      host: new BoundPorts("/proc/self/net"),
+    },
+  });
 }
 
 /**
@@ -129,16 +147,38 @@ function watch(ctx: Context, signals: Signals, guest: Guest): void {
   }
 }
 
-/** Serves a guest that waits to be released until it, or we, are told to end. */
-function serve(options: Options, guest: Guest, signals: Signals): number {
-  const host = readHostNetwork(options);
-  const network = buildNetwork(options, host);
-  const pcap = options.pcap === null ? null : new PcapFile(options.pcap);
-  const tap = openTap(guest, network.ifname);
+/** What an instance is made from. */
+interface Parts {
+  readonly options: Options;
+  readonly guest: Guest;
+  readonly signals: Signals;
+  /** Number of descriptors the process may have. */
+  readonly descriptors: number;
+}
+
+/** The link to the guest, configured. */
+function openLink(
+  options: Options,
+  namespace: Namespace,
+  host: HostNetwork,
+  network: Network,
+  pcap: PcapFile | null,
+): { link: Link; guestMac: Uint8Array<ArrayBuffer>; tap: GuestNetwork } {
+  const tap = openGuestNetwork(namespace, { ifname: network.ifname, vnetHeader: true });
   const link = makeLink(tap.tap, pcap);
   const guestMac = configureGuest(tap.netlink, tap.ifindex, options, host, network);
   libc.close(tap.netlink);
-  const ctx = makeContext(options, network, guestMac, link);
+  return { link, guestMac, tap };
+}
+
+/** Serves a guest that waits to be released until it, or we, are told to end. */
+function serve(parts: Parts, namespace: Namespace): number {
+  const { options, guest, signals, descriptors } = parts;
+  const host = readHostNetwork(options);
+  const network = buildNetwork(options, host);
+  const pcap = options.pcap === null ? null : new PcapFile(options.pcap);
+  const { link, guestMac, tap } = openLink(options, namespace, host, network, pcap);
+  const ctx = makeContext(options, network, guestMac, link, namespace);
   const loop = new Loop(ctx, {
     signal: () => onSignal(signals, guest),
     childFd: guest.pidfd,
@@ -147,7 +187,9 @@ function serve(options: Options, guest: Guest, signals: Signals): number {
   });
   watch(ctx, signals, guest);
   checkOutbound(ctx, options);
-  listen(ctx, loop, options);
+  const forwarder = makeForwarder(ctx, loop, options, guest, descriptors);
+  forwarder.open(openDescriptors());
+  if (forwarder.scans) loop.everySecond(() => forwarder.scan());
   pcap?.open(); // last, so that a start that fails leaves no file
   for (const line of [...host.notes, ...guest.warnings, ...summary(network)]) {
     getLogger().info(line);
@@ -163,13 +205,15 @@ function serve(options: Options, guest: Guest, signals: Signals): number {
  * @throws SysError, ConfigError or CommandError when it cannot be started; nothing is left behind
  */
 export function runPasta(options: Options): number {
-  raiseDescriptorLimit();
+  const descriptors = raiseDescriptorLimit();
   const signals = installSignals([SIG.HUP, SIG.INT, SIG.QUIT, SIG.TERM]);
   try {
     const guest = spawnGuest({ command: options.command, ignored: signals.ignored });
+    const namespace = openNamespace(guest.pid);
     try {
-      return serve(options, guest, signals);
+      return serve({ options, guest, signals, descriptors }, namespace);
     } finally {
+      closeNamespace(namespace);
       guest.close();
     }
   } finally {

@@ -3,14 +3,14 @@
  * `deno task bench [OPTIONS] [SECTION…]`: the flow table beside C, and the network path beside
  * another program and a bare veth pair.
  *
- * Sections: flow, net (= tcp udp latency stalls start many growth), or any of those by name; all when
- * none is named.
+ * Sections: flow, net (= tcp udp latency stalls start many growth), splice, bind, or any of those by
+ * name; all when none is named.
  *
  * @module
  */
 import { parseArgs } from "@std/cli";
 import { benchFlow } from "../tests/bench/flow_bench.ts";
-import { benchNet, SECTIONS } from "../tests/bench/net_bench.ts";
+import { benchNet, SECTIONS, TAP_SECTIONS } from "../tests/bench/net_bench.ts";
 import { figure, formatTable } from "../tests/bench/table.ts";
 import { BENCH_PACKAGES, bringPackages, TEST_PACKAGES } from "../tests/helpers/packages.ts";
 
@@ -60,8 +60,10 @@ async function main(): Promise<void> {
   }
   const all = words.length === 0;
   if (all || words.includes("flow")) flowTable();
-  const sections = words.includes("net") ? [] : words.filter((word) => word !== "flow");
-  if (all || words.includes("net") || sections.length > 0) await network(sections);
+  const sections = words.flatMap((word) =>
+    word === "net" ? TAP_SECTIONS : word === "flow" ? [] : [word]
+  );
+  if (all || sections.length > 0) await network(sections);
 }
 
 function flowTable(): void {

@@ -5,10 +5,10 @@
  *
  * @module
  */
-import { parsePortSpec, PortSpecError } from "../forward/ports.ts";
+import { addPortSpec } from "../forward/ports.ts";
 import { type Address, isV4 } from "../wire/address.ts";
 import type { FamilyOptions, Options } from "./model.ts";
-import { parsePrefix, parseResolver, parseUnicast, ValueError } from "./values.ts";
+import { parsePrefix, parseResolver, parseUnicast } from "./values.ts";
 
 /** Fields that hold one address per family. */
 type AddressField =
@@ -63,18 +63,14 @@ export function setMapping(
   if (field === "mapHostLoopback") options.mapGateway = false;
 }
 
-/** -t, -u: all count, and none may name a port of an earlier one. @throws PortSpecError */
-export function addPorts(list: string[], text: string): void {
-  const earlier = new Set(list.flatMap(parsePortSpec).map(({ first }) => first));
-  const twice = parsePortSpec(text).find(({ first }) => earlier.has(first));
-  if (twice) throw new PortSpecError(`port ${twice.first} is given twice`);
-  list.push(text);
-}
+/** The rules of one option, null before its first occurrence. */
+export type PortField = "tcpRules" | "udpRules" | "tcpNsRules" | "udpNsRules";
 
-/** -T, -U: the namespace's ports are not forwarded yet, so only what needs nothing is accepted. */
-export function addNamespacePorts(list: string[], text: string): void {
-  if (text !== "none" && text !== "auto") {
-    throw new ValueError("not supported yet (accepted: none or auto)");
-  }
-  list.push(text);
+/** -t, -u, -T, -U: all count, and none may contradict an earlier one. @throws PortSpecError */
+export function addPorts(options: Options, field: PortField, text: string): void {
+  options[field] = addPortSpec(options[field], text, {
+    ephemeral: options.ephemeralPorts,
+    auto: options.mode === "pasta",
+    bind: field === "tcpRules" || field === "udpRules",
+  });
 }

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { PORT_FORMS, PORT_FORMS_TITLE } from "./port_forms.ts";
 import { OPTION_GROUPS, OPTIONS, type OptionSpec } from "./table.ts";
 
 /** Version of the program. */
@@ -32,12 +33,19 @@ function wrap(text: string, width: number): string[] {
   return [...lines, line];
 }
 
-function entry(spec: OptionSpec): string[] {
-  const head = heading(spec);
-  const lines = wrap(spec.help, WIDTH - COLUMN);
+/** Two columns: what to write, and what that does. */
+function row(head: string, help: string): string[] {
+  const lines = wrap(help, WIDTH - COLUMN);
   const indent = " ".repeat(COLUMN);
   if (head.length >= COLUMN) return [head, ...lines.map((line) => indent + line)];
   return [head.padEnd(COLUMN) + lines[0], ...lines.slice(1).map((line) => indent + line)];
+}
+
+/** What stands below the options of a group. */
+function note(group: OptionSpec["group"], mode: "pasta" | "passt"): string[] {
+  if (group !== "Port forwarding") return [];
+  const forms = PORT_FORMS.filter((form) => !form.mode || form.mode === mode);
+  return [`  ${PORT_FORMS_TITLE}`, ...forms.flatMap(({ form, help }) => row(`    ${form}`, help))];
 }
 
 /**
@@ -65,7 +73,9 @@ export function helpText(mode: "pasta" | "passt" = "pasta"): string {
     const shown = OPTIONS.filter((spec) =>
       spec.group === group && spec.set && (!spec.mode || spec.mode === mode)
     );
-    if (shown.length > 0) lines.push("", `${group}:`, ...shown.flatMap(entry));
+    if (shown.length === 0) continue;
+    const rows = shown.flatMap((spec) => row(heading(spec), spec.help));
+    lines.push("", `${group}:`, ...rows, ...note(group, mode));
   }
   return `${[...lines, "", ...wrap(LATER, WIDTH)].join("\n")}\n`;
 }

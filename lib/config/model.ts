@@ -5,6 +5,7 @@
  * @module
  */
 import type { LevelName } from "@std/log";
+import { DEFAULT_EPHEMERAL, type PortRule } from "../forward/ports.ts";
 import type { Address } from "../wire/address.ts";
 
 /** What the options say about one address family; null: not given. */
@@ -67,11 +68,16 @@ export interface Options {
   announceSearch: boolean;
   hostname: string;
   fqdn: string;
-  /** -t, -u, -T, -U as written, for `parsePortSpec`. */
-  tcpPorts: string[];
-  udpPorts: string[];
-  tcpNs: string[];
-  udpNs: string[];
+  /** -t, -u, -T, -U: all occurrences together; empty: `none`; null: not given. */
+  tcpRules: PortRule[] | null;
+  udpRules: PortRule[] | null;
+  tcpNsRules: PortRule[] | null;
+  udpNsRules: PortRule[] | null;
+  /** First and last port of the host that `all` and `auto` leave out. */
+  ephemeralPorts: readonly [number, number];
+  freebind: boolean;
+  noSplice: boolean;
+  hostLoToNsLo: boolean;
   /** False with --no-…. */
   tcp: boolean;
   udp: boolean;
@@ -125,10 +131,14 @@ export function defaultOptions(mode: "pasta" | "passt"): Options {
     announceSearch: mode === "passt",
     hostname: "",
     fqdn: "",
-    tcpPorts: [],
-    udpPorts: [],
-    tcpNs: [],
-    udpNs: [],
+    tcpRules: null,
+    udpRules: null,
+    tcpNsRules: null,
+    udpNsRules: null,
+    ephemeralPorts: DEFAULT_EPHEMERAL,
+    freebind: false,
+    noSplice: false,
+    hostLoToNsLo: false,
     tcp: true,
     udp: true,
     icmp: true,

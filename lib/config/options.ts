@@ -11,7 +11,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli";
-import { PortSpecError } from "../forward/ports.ts";
+import { PortSpecError, readEphemeralPorts } from "../forward/ports.ts";
 import { formatAddress, sameAddress } from "../wire/address.ts";
 import { ConfigError, shown } from "./error.ts";
 import { defaultOptions, type Options } from "./model.ts";
@@ -93,9 +93,13 @@ function collected(value: unknown): string[] {
 }
 
 /** Options of one mode, from the arguments behind the mode's name. */
-function parseMode(mode: "pasta" | "passt", args: readonly string[]): Options {
+function parseMode(
+  mode: "pasta" | "passt",
+  args: readonly string[],
+  ephemeralPorts: readonly [number, number],
+): Options {
   const { found, rest } = scanArgs(args);
-  const options = defaultOptions(mode);
+  const options = { ...defaultOptions(mode), ephemeralPorts };
   const given = (name: string) => found.some(({ spec }) => spec.name === name);
   options.help = given("help");
   options.version = given("version");
@@ -135,6 +139,8 @@ function checkCommand(options: Options): void {
  * Parses the arguments behind the program's name.
  *
  * @param args `pasta` or `passt`, options, command; `--help` and `--version` also without a mode
+ * @param ephemeralPorts first and last port of the host that `all` and `auto` leave out; read from the
+ *   system by default
  * @throws ConfigError for anything that cannot be used
  * @example
  * ```ts
@@ -147,15 +153,18 @@ function checkCommand(options: Options): void {
  * assertThrows(() => parseOptions(["pasta", "-m", "70000"]), ConfigError, "-m 70000: not an MTU");
  * ```
  */
-export function parseOptions(args: readonly string[]): Options {
+export function parseOptions(
+  args: readonly string[],
+  ephemeralPorts: readonly [number, number] = readEphemeralPorts(),
+): Options {
   const [mode, ...rest] = args;
   if (mode !== "pasta" && mode !== "passt") {
     const bare = mode === undefined || mode.startsWith("-");
-    const options = bare ? parseMode("pasta", args) : null;
+    const options = bare ? parseMode("pasta", args, ephemeralPorts) : null;
     if (options?.help || options?.version) return options;
     throw new ConfigError(`${bare ? "no mode given" : `${shown(mode)}: not a mode`} (${USAGE})`);
   }
-  const options = parseMode(mode, rest);
+  const options = parseMode(mode, rest, ephemeralPorts);
   if (options.help || options.version) return options;
   checkCommand(options);
   if (mode === "passt") throw new ConfigError("passt: this mode is not available yet (pasta is)");

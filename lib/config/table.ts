@@ -5,14 +5,7 @@
  *
  * @module
  */
-import {
-  addDns,
-  addNamespacePorts,
-  addPorts,
-  setAddress,
-  setGuestAddress,
-  setMapping,
-} from "./fields.ts";
+import { addDns, addPorts, setAddress, setGuestAddress, setMapping } from "./fields.ts";
 import type { Options } from "./model.ts";
 import {
   parseDomain,
@@ -279,16 +272,16 @@ const PORTS = group("Port forwarding", [
     value: "SPEC",
     repeat: "list",
     help:
-      "TCP ports of the host for the guest: PORT, PORT:GUESTPORT, lists with commas (default: none)",
-    set: (o, text) => addPorts(o.tcpPorts, text),
+      "TCP ports of the host for the guest, as below, may be repeated (default: auto, none for passt)",
+    set: (o, text) => addPorts(o, "tcpRules", text),
   },
   {
     name: "udp-ports",
     short: "u",
     value: "SPEC",
     repeat: "list",
-    help: "UDP ports, in the same form (default: none)",
-    set: (o, text) => addPorts(o.udpPorts, text),
+    help: "UDP ports of the host, in the same form (default: as for TCP, and the numbers of TCP's)",
+    set: (o, text) => addPorts(o, "udpRules", text),
   },
   {
     name: "tcp-ns",
@@ -296,8 +289,9 @@ const PORTS = group("Port forwarding", [
     value: "SPEC",
     repeat: "list",
     mode: "pasta",
-    help: "TCP ports of the namespace for the host: none or auto",
-    set: (o, text) => addNamespacePorts(o.tcpNs, text),
+    help: "TCP ports of the namespace's loopback for the host's, in the same form without ADDR/ " +
+      "(default: auto)",
+    set: (o, text) => addPorts(o, "tcpNsRules", text),
   },
   {
     name: "udp-ns",
@@ -305,8 +299,29 @@ const PORTS = group("Port forwarding", [
     value: "SPEC",
     repeat: "list",
     mode: "pasta",
-    help: "UDP ports, in the same form",
-    set: (o, text) => addNamespacePorts(o.udpNs, text),
+    help:
+      "UDP ports of the namespace's loopback, likewise (default: auto, and the numbers of TCP's)",
+    set: (o, text) => addPorts(o, "udpNsRules", text),
+  },
+  {
+    name: "freebind",
+    help: "Listen on addresses, too, that the host does not have yet",
+    set: (o) => o.freebind = true,
+  },
+  {
+    name: "no-splice",
+    mode: "pasta",
+    help:
+      "Local connections go through the guest's interface as others do, instead of from socket " +
+      "to socket",
+    set: (o) => o.noSplice = true,
+  },
+  {
+    name: "host-lo-to-ns-lo",
+    mode: "pasta",
+    help: "Local connections of the host reach the namespace's loopback address (default: the " +
+      "guest's own address)",
+    set: (o) => o.hostLoToNsLo = true,
   },
 ]);
 

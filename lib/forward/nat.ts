@@ -88,9 +88,13 @@ function guestName(family: Family, words: Int32Array, at: number): Address | nul
 /**
  * Fills the target side of a flow that somebody on the host's side starts towards the guest.
  *
+ * Local traffic goes to a socket in the guest's namespace where that is configured (interface SPLICE,
+ * no source: the kernel chooses), everything else through the tap.
+ *
  * @param ini the host's side: `eaddr` the peer, `oaddr` our listening address
- * @param tgt receives interface TAP, the guest as endpoint, and the peer as the guest sees it
+ * @param tgt receives the interface, the guest as endpoint, and the peer as the guest sees it
  * @param guestPort port to connect to in the guest
+ * @param target address to connect to instead of the guest's own; null: its own
  * @returns false when the guest has no address of that family
  */
 export function natFromHost(
@@ -98,14 +102,20 @@ export function natFromHost(
   ini: FlowSide,
   tgt: FlowSide,
   guestPort: number,
+  target: Address | null = null,
 ): boolean {
   const words = ini.words;
   const family = familyFor(ctx, words, SIDE_EADDR);
-  if (!family) return false;
+  if (!family || target && isV4(target) !== isV4(words, SIDE_EADDR)) return false;
+  if (ctx.features.spliceInbound && isLoopback(words, SIDE_EADDR)) {
+    intoNamespace(ctx, family, tgt, guestPort, target);
+    return true;
+  }
   const linkLocal = !isV4(words, SIDE_EADDR) && isLinkLocal(words, SIDE_EADDR) &&
     !isUnspecified(family.linkLocalSeen);
   let guest = linkLocal ? family.linkLocalSeen : family.addrSeen;
   if (isUnspecified(guest)) guest = family.linkLocalSeen; // all that a guest has in local mode
+  if (target) guest = target;
   if (isUnspecified(guest)) return false;
   tgt.pif = Pif.TAP;
   tgt.setEndpoint(guest, 0, guestPort);
@@ -113,5 +123,47 @@ export function natFromHost(
   if (linkLocal) tgt.setOur(family.ourLinkLocal, 0, ini.eport);
   else if (name) tgt.setOur(name, 0, ini.eport);
   else tgt.setOur(words, SIDE_EADDR, ini.eport);
+  return true;
+}
+
+/** Target of local traffic: a socket of the guest's namespace connects to the guest's address. */
+function intoNamespace(
+  ctx: Context,
+  family: Family,
+  tgt: FlowSide,
+  port: number,
+  target: Address | null,
+): void {
+  const v4 = family === ctx.ip4;
+  const loopback = ctx.features.hostLoToNsLo || isUnspecified(family.addrSeen);
+  tgt.pif = Pif.SPLICE;
+  tgt.setEndpoint(target ?? (loopback ? v4 ? LOOPBACK4 : LOOPBACK6 : family.addrSeen), 0, port);
+  tgt.setOur(v4 ? ANY4 : ANY6, 0, 0);
+}
+
+/**
+ * Fills the target side of a flow that somebody in the guest's namespace starts towards a port of the
+ * host by its own loopback (`-T`, `-U`).
+ *
+ * @param ini the guest's side: `eaddr` the peer, `oaddr` our listening address in the namespace
+ * @param tgt receives interface HOST and the host's loopback, or `target`, as endpoint
+ * @param port port of the host
+ * @param target address of the host's side to connect to; null: its loopback
+ * @returns false for what is not local to the namespace, or of a family that is disabled
+ */
+export function natFromSplice(
+  ctx: Context,
+  ini: FlowSide,
+  tgt: FlowSide,
+  port: number,
+  target: Address | null = null,
+): boolean {
+  const words = ini.words;
+  const v4 = isV4(words, SIDE_EADDR);
+  if (!familyFor(ctx, words, SIDE_EADDR) || target && isV4(target) !== v4) return false;
+  if (!isLoopback(words, SIDE_EADDR) || !isLoopback(words, SIDE_OADDR)) return false;
+  tgt.pif = Pif.HOST;
+  tgt.setEndpoint(target ?? (v4 ? LOOPBACK4 : LOOPBACK6), 0, port);
+  tgt.setOur(v4 ? ANY4 : ANY6, 0, 0);
   return true;
 }

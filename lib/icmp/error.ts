@@ -207,6 +207,11 @@ function unreachable6(error: number): number {
   return -1;
 }
 
+/** Code of "unreachable" of either family for a positive errno, or -1: none says that. */
+export function unreachableCode(v4: boolean, error: number): number {
+  return v4 ? unreachable4(error) : unreachable6(error);
+}
+
 /**
  * Answers a guest's packet with "destination unreachable", from our own address, or for a refused
  * port from the destination's.
@@ -219,7 +224,7 @@ function unreachable6(error: number): number {
  */
 export function sendUnreachable(ctx: Context, packet: Packet, error: number): boolean {
   const v4 = packet.version === 4;
-  const code = v4 ? unreachable4(error) : unreachable6(error);
+  const code = unreachableCode(v4, error);
   if (code < 0) return false;
   if (!mayAnswer(ctx, packet)) return false;
   if (error === E.ECONNREFUSED) copyAddress(source, 0, packet.addresses, DEST);

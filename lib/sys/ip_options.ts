@@ -12,6 +12,7 @@ export const IP_MTU_DISCOVER = 10;
 export const IP_RECVERR = 11;
 export const IP_RECVTTL = 12;
 export const IP_MTU = 14;
+export const IP_FREEBIND = 15;
 /** Options of level IPPROTO_IPV6 (linux/in6.h). */
 export const IPV6_UNICAST_HOPS = 16;
 export const IPV6_MTU_DISCOVER = 23;
@@ -21,6 +22,7 @@ export const IPV6_RECVPKTINFO = 49;
 export const IPV6_PKTINFO = 50;
 export const IPV6_RECVHOPLIMIT = 51;
 export const IPV6_HOPLIMIT = 52;
+export const IPV6_FREEBIND = 78;
 /** Values of the MTU_DISCOVER options, the same for both: fragment as needed, or never. */
 export const PMTUDISC_WANT = 1;
 export const PMTUDISC_DO = 2;

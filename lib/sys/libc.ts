@@ -24,7 +24,22 @@ const library = Deno.dlopen("libc.so.6", {
   },
   readv: { parameters: ["i32", /* fd */ "buffer", /* iov */ "i32" /* iovcnt */], result: "i32" },
   writev: { parameters: ["i32", /* fd */ "buffer", /* iov */ "i32" /* iovcnt */], result: "i32" },
+  lseek: {
+    parameters: ["i32", /* fd */ "i64", /* offset */ "i32" /* whence */],
+    result: "i64",
+  },
   pipe2: { parameters: ["buffer", /* int[2] */ "i32" /* flags */], result: "i32" },
+  splice: {
+    parameters: [
+      "i32", /* fd_in */
+      "pointer", /* off_in */
+      "i32", /* fd_out */
+      "pointer", /* off_out */
+      "u32", /* size */
+      "u32", /* flags */
+    ],
+    result: "i32",
+  },
   dup: { parameters: ["i32" /* fd */], result: "i32" },
   fcntl: { parameters: ["i32", /* fd */ "i32", /* cmd */ "i32" /* arg */], result: "i32" },
   ioctl: { parameters: ["i32", /* fd */ "u32", /* request */ "buffer" /* argp */], result: "i32" },

@@ -50,7 +50,7 @@ export interface MessageRoom {
 }
 
 /**
- * `count` messages of one I/O vector each.
+ * `count` messages of one I/O vector each, unless {@linkcode MessageVector.setPieces} says otherwise.
  *
  * @example
  * ```ts
@@ -124,6 +124,13 @@ export class MessageVector {
     const at = this.#vectors + k * iovec.size;
     this.arena.set64(at, address);
     this.arena.u32[(at + IOV_LEN) >> 2] = bytes;
+  }
+
+  /** Has message `k` consist of the data of `count` messages from `first` on. */
+  setPieces(k: number, first: number, count: number): void {
+    const at = this.#headers + k * HEADER_SIZE;
+    this.arena.set64(at + IOV, this.arena.address(this.#vectors + first * iovec.size));
+    this.arena.u32[(at + IOVLEN) >> 2] = count;
   }
 
   /** Points message `k` to a socket address elsewhere; 0 bytes: none. */

@@ -29,6 +29,12 @@ const SIOCGIFINDEX = 0x8933; // linux/sockios.h
 /** Flags of a helper: shares descriptors and memory with us, and we wait for its end. */
 const HELPER = CLONE.VM | CLONE.VFORK | CLONE.FILES;
 
+/** Steps that every helper takes: mask, clone, two setns, exit. */
+const HELPER_STEPS = 5;
+/** Steps of {@linkcode openGuestNetwork} per queue, and once. */
+const QUEUE_STEPS = 3;
+const NETWORK_STEPS = 4;
+
 /** A guest's namespaces, as descriptors of nsfs. */
 export interface Namespace {
   /** User namespace to join first, or -1 where we have the rights we need already. */
@@ -118,12 +124,18 @@ export function tunHint(errno: number): string {
   return errno === E.EPERM ? "not permitted by the device cgroup, or not in the namespace" : "";
 }
 
-/** Runs `build`'s steps inside the namespaces. @throws SysError naming the step that failed */
+/**
+ * Runs `build`'s steps inside the namespaces.
+ *
+ * @param steps how many there are at most, without those of the helper itself
+ * @throws SysError naming the step that failed
+ */
 function inNamespace<T>(
   namespace: Namespace,
+  steps: number,
   build: (script: Script) => () => T,
 ): T {
-  const script = new Script();
+  const script = new Script(HELPER_STEPS + steps);
   try {
     script.clone(HELPER, { what: "helper" });
     if (namespace.user >= 0) {
@@ -173,7 +185,7 @@ export function openGuestNetwork(namespace: Namespace, options: TapOptions): Gue
   const { ifname, vnetHeader, queues = 1 } = options;
   const flags = IFF.TAP | IFF.NO_PI | (vnetHeader ? IFF.VNET_HDR : 0) |
     (queues > 1 ? IFF.MULTI_QUEUE : 0);
-  return inNamespace(namespace, (script) => {
+  return inNamespace(namespace, NETWORK_STEPS + QUEUE_STEPS * queues, (script) => {
     const ifr = script.reserve(ifreq.size);
     writeIfreq(script.view(ifr, ifreq.size), ifname, flags);
     const taps: Step[] = [];
@@ -203,12 +215,11 @@ export function openGuestNetwork(namespace: Namespace, options: TapOptions): Gue
 /**
  * Makes sockets in the guest's namespace, non-blocking and close-on-exec. Blocks for the helper.
  *
- * @param specs up to 32
  * @returns one descriptor for each of `specs`
  * @throws SysError; no socket is left then
  */
 export function guestSockets(namespace: Namespace, specs: readonly SocketSpec[]): number[] {
-  return inNamespace(namespace, (script) => {
+  return inNamespace(namespace, specs.length, (script) => {
     const steps = specs.map(({ family, type, protocol }) =>
       script.call("socket", [family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol], {
         what: "in the guest's namespace",

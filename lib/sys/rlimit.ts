@@ -25,3 +25,21 @@ export function raiseDescriptorLimit(): number {
   }
   return Number(limits[0]);
 }
+
+/** Number of descriptors this process has open. */
+export function openDescriptors(): number {
+  let count = 0;
+  for (const _ of Deno.readDirSync("/proc/self/fd")) count++;
+  return count;
+}
+
+/**
+ * The soft limit of open descriptors.
+ *
+ * @throws SysError
+ */
+export function descriptorLimit(): number {
+  const limits = new BigUint64Array(rlimit.size / 8); // rlim_cur, rlim_max
+  check(libc.getrlimit(RLIMIT_NOFILE, limits), "getrlimit", "RLIMIT_NOFILE");
+  return Number(limits[0]);
+}

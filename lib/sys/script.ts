@@ -38,7 +38,8 @@ const EXIT_ZERO = 4;
 const STATUS_SHIFT = 8;
 const TOLERATE_SHIFT = 16;
 
-const TABLE_SIZE = 64 * ENTRY_SIZE;
+/** Entries of a table unless more are asked for. */
+const USUAL_STEPS = 64;
 /** Virtual size of a script's memory: the table and all data, for execve(2) up to 6 MiB (ARG_MAX). */
 const SCRIPT_MEMORY = 8 << 20;
 /** Result of an entry that was not reached; no system call returns it. */
@@ -133,12 +134,15 @@ const encoder = new TextEncoder();
 export class Script {
   readonly #arena: Arena;
   readonly #steps: Step[] = [];
-  #used = TABLE_SIZE;
+  readonly #tableSize: number;
+  #used: number;
   /** Offset of the signal mask in force before the script. */
   readonly #mask: number;
   #clones = false;
 
-  constructor() {
+  /** @param steps how many system calls the table has room for */
+  constructor(steps: number = USUAL_STEPS) {
+    this.#used = this.#tableSize = steps * ENTRY_SIZE;
     this.#arena = unused.pop() ?? new Arena(SCRIPT_MEMORY, { shared: true });
     this.#mask = this.reserve(SIGSET_SIZE);
   }
@@ -202,7 +206,7 @@ export class Script {
 
   #add(name: SyscallName, args: readonly Argument[], options: StepOptions, control: number): Step {
     const entry = this.#steps.length * ENTRY_SIZE;
-    if (entry + ENTRY_SIZE > TABLE_SIZE) throw new RangeError("Script table is full");
+    if (entry + ENTRY_SIZE > this.#tableSize) throw new RangeError("Script table is full");
     const arena = this.#arena;
     arena.set64(entry, SYS[name]);
     arena.set64(entry + CONTROL, control);

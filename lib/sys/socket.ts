@@ -63,7 +63,8 @@ const V4_MAPPED = 0xffff;
 
 /** Scratch `sockaddr` of the address functions below. */
 export const sockaddr: Uint8Array<ArrayBuffer> = new Uint8Array(SOCKADDR_IN6_SIZE);
-const sockaddrView = new DataView(sockaddr.buffer);
+/** The same bytes. */
+export const sockaddrView: DataView<ArrayBuffer> = new DataView(sockaddr.buffer);
 const length: Uint32Array<ArrayBuffer> = new Uint32Array(1);
 const int: Int32Array<ArrayBuffer> = new Int32Array(1);
 const linger: Int32Array<ArrayBuffer> = new Int32Array([1, 0]);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * TCP between the guest's layer 2 and the host's sockets.
+ * TCP between the guest's layer 2 and the host's sockets, and socket to socket between host and
+ * namespace (`splice.ts`).
  *
  * Theory of operation. There is no TCP stack here: two kernels have one each, and this code reflects
  * what one does to the other. Per connection there is one host socket, one entry of the flow table
@@ -26,12 +27,15 @@
  */
 import type { Context } from "../context.ts";
 import { FlowState, FlowType } from "../flow/types.ts";
-import type { PortRule } from "../forward/ports.ts";
+import type { ListenSpec } from "../forward/listener.ts";
+import { PipePool } from "../sys/splice.ts";
 import type { Packet } from "../wire/packet.ts";
 import { socketEvent, turn } from "./from_socket.ts";
 import { flushBatch, segmentFromTap } from "./from_tap.ts";
 import { Listeners } from "./listen.ts";
 import { keepAlive, tick, TICK_MS } from "./retransmit.ts";
+import { spliceEvent, spliceMayBeFreed, spliceTurn, spliceUnsettled } from "./splice.ts";
+import { SpliceState } from "./splice_state.ts";
 import { TcpState } from "./state.ts";
 import { base, Do, Ev, W } from "./words.ts";
 
@@ -43,13 +47,19 @@ function mayBeFreed(data: Int32Array, d: number): boolean {
 /** TCP of one instance, as the loop sees it. */
 export class Tcp {
   readonly #state: TcpState;
+  readonly #splice: SpliceState;
   readonly #listeners: Listeners;
   #tickAt = 0;
 
-  /** Registers with the context's flow table. */
-  constructor(ctx: Context) {
+  /**
+   * Registers with the context's flow table.
+   *
+   * @param pipes where spliced flows borrow pipes from
+   */
+  constructor(ctx: Context, pipes: PipePool = new PipePool()) {
     const state = this.#state = new TcpState(ctx);
-    this.#listeners = new Listeners(state);
+    const splice = this.#splice = new SpliceState(ctx, state.warnings, pipes);
+    this.#listeners = new Listeners(state, splice);
     ctx.table.on(FlowType.TCP, {
       deferred: (i) => mayBeFreed(state.data, base(i)),
       timer: (i, nowMs) => {
@@ -57,11 +67,22 @@ export class Tcp {
         return false;
       },
     });
+    ctx.table.on(FlowType.TCP_SPLICE, { deferred: (i) => spliceMayBeFreed(splice, i) });
   }
 
-  /** Listens for connections to the guest. @throws SysError when a port cannot be bound */
-  listen(rule: PortRule): void {
-    this.#listeners.open(rule);
+  /**
+   * Listens for connections to the guest, or from it for `Pif.SPLICE`.
+   *
+   * @returns index of the listener, or a negative errno (`EADDRINUSE`, `EACCES`, `EMFILE`,
+   *   `EADDRNOTAVAIL`, `ENODEV` …)
+   */
+  listen(spec: ListenSpec): number {
+    return this.#listeners.open(spec);
+  }
+
+  /** Stops listening; connections stay. Harmless when that was done. */
+  unlisten(index: number): void {
+    this.#listeners.close(index);
   }
 
   /** A TCP packet from the guest; it stays where it is until {@linkcode Tcp.flush}. */
@@ -79,14 +100,21 @@ export class Tcp {
     socketEvent(this.#state, i, events);
   }
 
+  /** Events of one socket of a spliced flow: `2 * flow + side`. */
+  spliceEvent(data: number, events: number): void {
+    spliceEvent(this.#splice, data, events);
+  }
+
   /** Connections wait on a listener. */
   listenEvent(index: number): void {
     this.#listeners.event(index);
   }
 
-  /** End of a turn of the loop: acknowledgements, data to the guest, timers. */
+  /** End of a turn of the loop: acknowledgements, data to the guest, what is left over, timers. */
   turn(): void {
     const state = this.#state;
+    this.#listeners.turn();
+    spliceTurn(this.#splice);
     if (state.timedCount > 0 && state.ctx.nowMs >= this.#tickAt) {
       this.#tickAt = state.ctx.nowMs + TICK_MS;
       tick(state);
@@ -96,8 +124,20 @@ export class Tcp {
 
   /** How long the loop may sleep: 0 when work is left, -1 when nothing is timed. */
   timeoutMs(): number {
-    if (this.#state.turnCount > 0) return 0;
+    if (this.#state.turnCount > 0 || this.#splice.againCount > 0) return 0;
+    if (this.#listeners.pending) return 0;
     return this.#state.timedCount > 0 ? TICK_MS : -1;
+  }
+
+  /** Whether {@linkcode Tcp.second} has something to do sooner or later. */
+  get timed(): boolean {
+    return this.#splice.pipes.timed || this.#listeners.starved;
+  }
+
+  /** What is done about once a second. */
+  second(): void {
+    this.#splice.pipes.tick();
+    this.#listeners.retry();
   }
 
   /**
@@ -109,15 +149,18 @@ export class Tcp {
     for (let i = 0, seen = 0; seen < table.activeCount; i++) {
       if (table.stateOf(i) !== FlowState.ACTIVE) continue;
       seen++;
-      if (table.typeOf(i) !== FlowType.TCP) continue;
+      const type = table.typeOf(i);
+      if (type === FlowType.TCP_SPLICE && spliceUnsettled(this.#splice, i)) return true;
+      if (type !== FlowType.TCP) continue;
       const events = data[base(i) + W.EVENTS];
       if (events & Ev.ESTABLISHED && !(events & (Ev.SOCK_FIN_SENT | Ev.CLOSED))) return true;
     }
     return false;
   }
 
-  /** Stops listening. */
+  /** Stops listening, and lets go of what no connection uses. */
   close(): void {
-    this.#listeners.close();
+    this.#listeners.closeAll();
+    this.#splice.pipes.close();
   }
 }

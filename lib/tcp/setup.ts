@@ -13,7 +13,7 @@ import { getLogger } from "@std/log";
 import { EventType } from "../context.ts";
 import { INI, Pif, SIDE_EADDR, TGT } from "../flow/side.ts";
 import { FlowType } from "../flow/types.ts";
-import { natFromHost, natFromTap } from "../forward/nat.ts";
+import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
 import { sendUnreachable } from "../icmp/error.ts";
 import { EPOLL } from "../sys/epoll.ts";
@@ -225,24 +225,13 @@ function prepareTransfer(tcp: TcpState, i: number): void {
 }
 
 /**
- * Takes over a connection accepted from a listener and sends SYN to the guest.
+ * Takes over a connection accepted from a listener and sends SYN to the guest. Both sides are those in
+ * `tcp.ini` and `tcp.tgt`.
  *
  * @param fd the accepted socket, owned by the flow from now on
- * @param peer words of the peer's and of our address (8 words)
  */
-export function connectToGuest(
-  tcp: TcpState,
-  fd: number,
-  peer: Int32Array,
-  peerPort: number,
-  ourPort: number,
-  guestPort: number,
-): void {
+export function connectToGuest(tcp: TcpState, fd: number): void {
   const { ctx, ini, tgt } = tcp;
-  ini.pif = Pif.HOST;
-  ini.setEndpoint(peer, 0, peerPort);
-  ini.setOur(peer, 4, ourPort);
-  if (!natFromHost(ctx, ini, tgt, guestPort)) return closeWithReset(fd);
   // the guest would take a second connection with the same ports for the first
   if (ctx.table.lookup(IPPROTO_TCP, tgt) >= 0) return closeWithReset(fd);
   const i = ctx.table.alloc();

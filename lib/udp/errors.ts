@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * What the host's network reports about datagrams sent, as ICMP errors to the guest.
+ * What the network reports about datagrams sent, as ICMP errors to their senders: to the guest through
+ * the tap, or, of spliced flows, by `splice_errors.ts`.
  *
  * Theory of operation: IP_RECVERR and IPV6_RECVERR (ip(7), ipv6(7)) put each ICMP error about a
  * socket's datagrams into its error queue, with type, code, the router's address and the payload that
@@ -10,7 +11,7 @@
  *
  * @module
  */
-import { Pif, SIDE_EADDR, SIDE_OADDR, SIDE_PIF, SIDE_PORTS } from "../flow/side.ts";
+import { INI, SIDE_EADDR, SIDE_OADDR, SIDE_PORTS, SIDE_WORDS, TGT } from "../flow/side.ts";
 import {
   isRelayed,
   nameForGuest,
@@ -38,9 +39,10 @@ import { pseudoSum, transportChecksum } from "../wire/checksum.ts";
 import { IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
 import { IPV6_HEADER_SIZE, writeIpv6 } from "../wire/ipv6.ts";
 import { UDP_CHECKSUM, UDP_HEADER_SIZE, writeUdpHeader } from "../wire/udp.ts";
-import { ownedBy } from "./flow.ts";
+import { ownedBy } from "./inbound.ts";
 import { readAddresses } from "./peer.ts";
-import { base, ERROR_PAYLOAD, hostSide, tapSide, type UdpState, W } from "./state.ts";
+import { relayToSender } from "./splice_errors.ts";
+import { base, ERROR_PAYLOAD, Flag, hostSide, tapSide, type UdpState, W } from "./state.ts";
 
 /** Errors taken from a queue at once. */
 const MAX_ERRORS = 16;
@@ -50,17 +52,20 @@ const TTL_MASK = 0xff;
  * Empties the error queue of a flow's socket, or of the listener that a flow uses, and clears the
  * pending error.
  *
- * @param flow index of the flow that owns `fd`; a flow of a listener, or -1, when `listener` is given
+ * @param flow index of the flow that owns `fd` or, without a socket of its own, sends by its listener;
+ *   -1 when `listener` is given
  */
 export function drainErrors(state: UdpState, fd: number, flow: number, listener = -1): void {
   const { error } = state;
-  if (flow >= 0) listener = state.data[base(flow) + W.LISTENER] - 1;
+  if (flow >= 0 && state.data[base(flow) + W.FD] < 0) {
+    listener = state.data[base(flow) + W.LISTENER] - 1;
+  }
   for (let n = 0; n < MAX_ERRORS; n++) {
     error.reset(0);
     const bytes = libc.recvmsg(fd, error.views[0], MSG_ERRQUEUE | MSG_DONTWAIT);
     if (bytes < 0) break;
     const about = listener < 0 ? flow : flowOfError(state, listener);
-    if (about >= 0) relay(state, about, bytes);
+    if (about >= 0) relay(state, about, listener < 0 ? INI : TGT, bytes);
   }
   socketError(fd);
 }
@@ -69,7 +74,6 @@ export function drainErrors(state: UdpState, fd: number, flow: number, listener 
 function flowOfError(state: UdpState, listener: number): number {
   const { ctx, hostKey, error } = state;
   if (!readAddresses(state, error, 0, listener)) return -1;
-  hostKey.words[SIDE_PIF] = Pif.HOST;
   const found = ctx.table.lookup(IPPROTO_UDP, hostKey);
   return found < 0 ? -1 : ownedBy(state, found >> 1, listener);
 }
@@ -83,23 +87,46 @@ function findError(state: UdpState): number {
   return error.findControl(0, IPPROTO_IPV6, IPV6_RECVERR, room);
 }
 
-/** Sends the error in {@linkcode UdpState.error} to the guest. */
-function relay(state: UdpState, flow: number, bytes: number): void {
-  const { arena, ctx, sides, offender } = state;
-  const tap = tapSide(state, flow);
-  const v4 = isV4(sides, tap + SIDE_EADDR);
+/**
+ * Sends the error in {@linkcode UdpState.error} to whoever sent the datagram.
+ *
+ * @param sender the side that did, INI or TGT
+ */
+function relay(state: UdpState, flow: number, sender: number, bytes: number): void {
+  const { arena, sides } = state;
+  const from = (2 * flow + sender) * SIDE_WORDS;
+  const v4 = isV4(sides, from + SIDE_EADDR);
   const at = findError(state);
   if (at < 0 || arena.u8[at + sockExtendedErr.at.ee_origin] !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) {
     return;
   }
   const type = arena.u8[at + sockExtendedErr.at.ee_type],
     code = arena.u8[at + sockExtendedErr.at.ee_code];
-  if (!isRelayed(v4, type)) return;
-  const word = secondWord(v4, type, code, arena.u32[(at + sockExtendedErr.at.ee_info) >> 2]);
+  bytes = Math.min(bytes, ERROR_PAYLOAD);
+  if (state.data[base(flow) + W.FLAGS] & Flag.SPLICED) {
+    relayToSender(state, from, type, code, bytes);
+  } else if (isRelayed(v4, type)) {
+    const info = arena.u32[(at + sockExtendedErr.at.ee_info) >> 2];
+    relayToGuest(state, flow, at, type, code, secondWord(v4, type, code, info), bytes);
+  }
+}
+
+/** Sends an error, whose extended form lies at `at`, to the guest. */
+function relayToGuest(
+  state: UdpState,
+  flow: number,
+  at: number,
+  type: number,
+  code: number,
+  word: number,
+  bytes: number,
+): void {
+  const { arena, ctx, sides, offender } = state, tap = tapSide(state, flow);
+  const v4 = isV4(sides, tap + SIDE_EADDR);
   offender.fill(0);
   readSockaddr(arena.dv, at + sockExtendedErr.size, offender, 0);
   nameForGuest(ctx, offender, sides, tap, hostSide(state, flow));
-  const quote = rebuild(state, flow, tap, v4, Math.min(bytes, ERROR_PAYLOAD));
+  const quote = rebuild(state, flow, tap, v4, bytes);
   const version = v4 ? 4 : 6;
   sendQuotedError(
     ctx,

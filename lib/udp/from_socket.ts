@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * Datagrams from a flow's own socket to the guest.
+ * Datagrams from a flow's own socket to the guest, and to where a spliced flow came from.
  *
  * Theory of operation: one recvmmsg(2) fills as many transmit slots as there are, straight behind the
  * headers' place. The socket is watched level-triggered, and one event takes no more than
@@ -16,7 +16,8 @@ import { MSG_DONTWAIT } from "../sys/socket.ts";
 import { isV4 } from "../wire/address.ts";
 import { drainErrors } from "./errors.ts";
 import { isOpen } from "./flow.ts";
-import { base, RX_MESSAGES, tapSide, type UdpState, udpState, W } from "./state.ts";
+import { receiveSpliced } from "./splice.ts";
+import { base, Flag, RX_MESSAGES, tapSide, type UdpState, udpState, W } from "./state.ts";
 import { aim, forward, HEADERS4, HEADERS6 } from "./to_tap.ts";
 
 /** Receiving calls per event. */
@@ -29,7 +30,9 @@ export function udpEvent(ctx: Context, flow: number, events: number): void {
   const fd = state.data[base(flow) + W.FD];
   if (fd < 0) return;
   if (events & EPOLL.ERR) drainErrors(state, fd, flow);
-  if (events & EPOLL.IN) receive(state, flow, fd);
+  if ((events & EPOLL.IN) === 0) return;
+  if (state.data[base(flow) + W.FLAGS] & Flag.SPLICED) receiveSpliced(state, flow, fd);
+  else receive(state, flow, fd);
 }
 
 function receive(state: UdpState, flow: number, fd: number): void {
@@ -42,7 +45,7 @@ function receive(state: UdpState, flow: number, fd: number): void {
   for (let round = 0; round < RX_ROUNDS; round++) {
     const n = libc.recvmmsg(fd, rx.views[0], RX_MESSAGES, MSG_DONTWAIT, null);
     for (let k = 0; k < n; k++) {
-      forward(state, flow, rx, k);
+      forward(state, flow, rx, k, k);
       rx.reset(k);
     }
     if (n < RX_MESSAGES) return; // also after an error, which epoll reports again

@@ -91,9 +91,9 @@ export function udpFromTap(ctx: Context, packet: Packet, gsoSize: number): void 
   if (split) sendSuper(state, flow, packet.l3, payload, bytes, gsoSize);
   else queue(state, flow, packet.l3, payload, bytes);
   const at = base(flow);
-  touch(state, flow, Flag.FROM_TAP);
-  count(state.data, at + W.DATAGRAMS_FROM_TAP, datagrams);
-  count(state.data, at + W.BYTES_FROM_TAP, bytes);
+  touch(state, flow, Flag.FROM_GUEST);
+  count(state.data, at + W.DATAGRAMS_FROM_GUEST, datagrams);
+  count(state.data, at + W.BYTES_FROM_GUEST, bytes);
 }
 
 /** Sends what {@linkcode udpFromTap} has collected. */

@@ -1,133 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * Datagrams from the host's side to forwarded ports.
+ * Datagrams from listeners to their flows.
  *
- * Theory of operation: one socket per rule, of both families where the rule names no address. It asks for
- * the destination of each datagram (IP_PKTINFO, IPV6_RECVPKTINFO), which together with the sender
- * makes the flow; see `flow.ts`. A datagram of the other family than the last one was received behind
- * headers of the wrong size and is moved once.
+ * Theory of operation: a listener's socket tells the destination of each datagram (IP_PKTINFO,
+ * IPV6_RECVPKTINFO), which together with the sender makes the flow; see `inbound.ts`. One listener may
+ * have datagrams of both families, for the tap and to be spliced, in any order. They are received where
+ * the last one belonged: for the tap, behind room for headers of its family; else in the splice path's
+ * own memory, which takes more at once. What turns out to belong elsewhere is moved once.
  *
  * @module
  */
-import { type Context, EventType } from "../context.ts";
-import { Pif, SIDE_EADDR, SIDE_PIF } from "../flow/side.ts";
-import { FlowState, FlowType } from "../flow/types.ts";
+import type { Context } from "../context.ts";
+import { SIDE_EADDR, TGT } from "../flow/side.ts";
 import { SLOT_FRAME_SIZE } from "../link/link.ts";
 import { EPOLL } from "../sys/epoll.ts";
-import { E } from "../sys/errno.ts";
-import { IP_PKTINFO, IP_RECVERR, IPV6_RECVPKTINFO } from "../sys/ip_options.ts";
-import { errno, libc } from "../sys/libc.ts";
-import {
-  AF_INET,
-  AF_INET6,
-  bindSocket,
-  familyOf,
-  IPPROTO_IP,
-  IPPROTO_IPV6,
-  IPPROTO_UDP,
-  IPV6_V6ONLY,
-  MSG_DONTWAIT,
-  newSocket,
-  setOption,
-  SO_BINDTODEVICE,
-  SOCK_DGRAM,
-  SOL_SOCKET,
-} from "../sys/socket.ts";
-import { type Address, ANY4, ANY6, isLinkLocal, isV4 } from "../wire/address.ts";
+import { libc } from "../sys/libc.ts";
+import type { MessageVector } from "../sys/message_vector.ts";
+import { MSG_DONTWAIT } from "../sys/socket.ts";
+import { isV4 } from "../wire/address.ts";
 import { drainErrors } from "./errors.ts";
-import { flowFromHost, prepareSocket } from "./flow.ts";
+import { flowFromListener } from "./inbound.ts";
 import { peerScope, readAddresses } from "./peer.ts";
+import { flushSplice, splice, SPLICE_ROUNDS } from "./splice.ts";
+import { SPLICE_MESSAGES, SPLICE_SLOT } from "./splice_state.ts";
 import { base, Flag, RX_MESSAGES, type UdpState, udpState, W } from "./state.ts";
 import { aim, forward, HEADERS4, HEADERS6 } from "./to_tap.ts";
 
 /** Receiving calls per event. */
 const RX_ROUNDS = 4;
-
-/** A port of the host that is forwarded to the guest. */
-export interface UdpRule {
-  /** Address to listen on; null: all, of both families as far as they are enabled. */
-  readonly address: Address | null;
-  /** Port to listen on: 1–65535. */
-  readonly port: number;
-  /** Port of the guest. */
-  readonly guestPort: number;
-  /** Interface to listen on; null: all. */
-  readonly device?: string | null;
-}
-
-/**
- * Starts listening on a port of the host.
- *
- * @returns number of the listener, for {@linkcode udpUnlisten}; or a negative errno (`EADDRINUSE`,
- *   `EACCES`, `EMFILE` …)
- */
-export function udpListen(ctx: Context, rule: UdpRule): number {
-  const state = udpState(ctx);
-  const fd = openListener(ctx, rule);
-  if (fd < 0) return fd;
-  let index = state.listeners.findIndex((listener) => listener.fd < 0);
-  if (index < 0) index = state.listeners.length;
-  const result = ctx.epoll.add(fd, EPOLL.IN | EPOLL.ERR, EventType.UDP_LISTEN, index);
-  if (result < 0) {
-    libc.close(fd);
-    return result;
-  }
-  const { port, guestPort } = rule;
-  state.listeners[index] = { fd, port, guestPort, v4: true };
-  return index;
-}
-
-/** Stops listening; flows that came from there are closed by the next scan of the flow table. */
-export function udpUnlisten(ctx: Context, index: number): void {
-  const state = udpState(ctx), { table } = ctx;
-  const listener = state.listeners[index];
-  if (!listener || listener.fd < 0) return;
-  libc.close(listener.fd);
-  listener.fd = -1;
-  for (let i = 0, left = table.activeCount; i < table.capacity && left > 0; i++) {
-    if (table.stateOf(i) !== FlowState.ACTIVE) continue;
-    left--;
-    const at = base(i);
-    if (table.typeOf(i) !== FlowType.UDP || state.data[at + W.LISTENER] !== index + 1) continue;
-    state.data[at + W.FLAGS] |= Flag.CLOSED;
-    ctx.closing++;
-  }
-}
-
-function openListener(ctx: Context, rule: UdpRule): number {
-  const dual = rule.address === null && ctx.ip4 !== null && ctx.ip6 !== null;
-  const address = rule.address ?? (ctx.ip6 ? ANY6 : ANY4);
-  const fd = bindListener(ctx, rule, address, dual);
-  // a host without IPv6 has no sockets for both families
-  return dual && fd === -E.EAFNOSUPPORT ? bindListener(ctx, rule, ANY4, false) : fd;
-}
-
-function bindListener(ctx: Context, rule: UdpRule, address: Address, dual: boolean): number {
-  const family = familyOf(address, 0);
-  const fd = newSocket(family, SOCK_DGRAM, IPPROTO_UDP);
-  if (fd < 0) return fd;
-  prepareSocket(fd, family === AF_INET);
-  if (family === AF_INET || dual) {
-    setOption(fd, IPPROTO_IP, IP_PKTINFO, 1);
-    setOption(fd, IPPROTO_IP, IP_RECVERR, 1);
-  }
-  if (family === AF_INET6) {
-    setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, dual ? 0 : 1);
-    setOption(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
-  }
-  let result = rule.device ? bindToDevice(fd, rule.device) : 0;
-  const scope = isLinkLocal(address) && ctx.ip6 ? ctx.ip6.ifindex : 0;
-  if (result >= 0) result = bindSocket(fd, address, 0, rule.port, scope);
-  if (result >= 0) return fd;
-  libc.close(fd);
-  return result;
-}
-
-function bindToDevice(fd: number, device: string): number {
-  const name = new TextEncoder().encode(`${device}\0`);
-  const result = libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length);
-  return result < 0 ? -errno() : 0;
-}
 
 /** An event on the socket of listener `index`; harmless when it was closed. */
 export function udpListenEvent(ctx: Context, index: number, events: number): void {
@@ -135,10 +35,13 @@ export function udpListenEvent(ctx: Context, index: number, events: number): voi
   const listener = state.listeners[index];
   if (!listener || listener.fd < 0) return;
   if (events & EPOLL.ERR) drainErrors(state, listener.fd, -1, index);
-  if (events & EPOLL.IN) receive(state, index);
+  if ((events & EPOLL.IN) === 0) return;
+  if (listener.spliced) receiveToSplice(state, index);
+  else receiveToTap(state, index);
 }
 
-function receive(state: UdpState, index: number): void {
+/** Takes datagrams into transmit slots of the tap. */
+function receiveToTap(state: UdpState, index: number): void {
   const { rxNamed } = state, listener = state.listeners[index];
   for (let round = 0; round < RX_ROUNDS; round++) {
     const headers = listener.v4 ? HEADERS4 : HEADERS6;
@@ -151,25 +54,66 @@ function receive(state: UdpState, index: number): void {
       take(state, index, k, headers);
       rxNamed.reset(k);
     }
+    flushSplice(state);
     if (n < RX_MESSAGES) return; // also after an error, which epoll reports again
   }
 }
 
-/** Forwards message `k`, received behind `headers` bytes. */
+/** Handles message `k`, received behind `headers` bytes. */
 function take(state: UdpState, index: number, k: number, headers: number): void {
-  const { rxNamed, hostKey } = state, words = hostKey.words;
-  if (!readAddresses(state, rxNamed, k, index)) return;
-  words[SIDE_PIF] = Pif.HOST;
-  const flow = flowFromHost(state, index, peerScope(state, rxNamed, k));
+  const { rxNamed, hostKey, ctx: { link } } = state;
+  const flow = flowOf(state, index, rxNamed, k);
   if (flow < 0) return;
-  const v4 = isV4(words, SIDE_EADDR);
-  state.listeners[index].v4 = v4;
+  const listener = state.listeners[index], from = link.txOffset[k] + headers;
+  if (state.data[base(flow) + W.FLAGS] & Flag.SPLICED) {
+    listener.spliced = true;
+    return splice(state, flow, TGT, rxNamed, k, link.arena, from);
+  }
+  const v4 = isV4(hostKey.words, SIDE_EADDR);
+  listener.v4 = v4;
   const wanted = v4 ? HEADERS4 : HEADERS6;
   if (wanted !== headers) {
-    const { link } = state.ctx, from = link.txOffset[k] + headers;
     const bytes = rxNamed.transferred(k);
     if (wanted + bytes > SLOT_FRAME_SIZE) return;
     link.arena.u8.copyWithin(link.txOffset[k] + wanted, from, from + bytes);
   }
-  forward(state, flow, rxNamed, k);
+  forward(state, flow, rxNamed, k, k);
+}
+
+/** Takes datagrams into the memory of the splice path. */
+function receiveToSplice(state: UdpState, index: number): void {
+  const { rx } = state.splice, { fd } = state.listeners[index];
+  for (let round = 0; round < SPLICE_ROUNDS; round++) {
+    const n = libc.recvmmsg(fd, rx.views[0], SPLICE_MESSAGES, MSG_DONTWAIT, null);
+    for (let k = 0; k < n; k++) {
+      takeFromSplice(state, index, k);
+      rx.reset(k);
+    }
+    flushSplice(state);
+    if (n < SPLICE_MESSAGES) return; // also after an error, which epoll reports again
+  }
+}
+
+/** Handles message `k` of the splice path's memory. */
+function takeFromSplice(state: UdpState, index: number, k: number): void {
+  const { rx, payload } = state.splice, { hostKey, ctx: { link } } = state;
+  const flow = flowOf(state, index, rx, k);
+  if (flow < 0) return;
+  const start = k * SPLICE_SLOT;
+  if (state.data[base(flow) + W.FLAGS] & Flag.SPLICED) {
+    return splice(state, flow, TGT, rx, k, payload, start);
+  }
+  const listener = state.listeners[index];
+  listener.spliced = false;
+  listener.v4 = isV4(hostKey.words, SIDE_EADDR);
+  const to = link.txOffset[0] + (listener.v4 ? HEADERS4 : HEADERS6), bytes = rx.transferred(k);
+  if (to - link.txOffset[0] + bytes > SLOT_FRAME_SIZE) return;
+  for (let j = 0; j < bytes; j++) link.arena.u8[to + j] = payload.u8[start + j];
+  forward(state, flow, rx, k, 0);
+}
+
+/** The flow of message `k` from listener `index`, or -1. */
+function flowOf(state: UdpState, index: number, messages: MessageVector, k: number): number {
+  if (!readAddresses(state, messages, k, index)) return -1;
+  return flowFromListener(state, index, peerScope(state, messages, k));
 }

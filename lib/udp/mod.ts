@@ -14,9 +14,12 @@
  *   Payloads go from the received frames straight to sendmmsg(2), super-frames with UDP_SEGMENT.
  * - host → guest (`from_socket.ts`, `to_tap.ts`): recvmmsg(2) puts payloads where frames are built;
  *   with UDP_GRO several datagrams become one super-frame.
- * - forwarded ports (`listen.ts`): a listener's datagrams are sorted to flows by us, and the guest's
- *   answers leave through the listener, from the address that was addressed.
- * - errors (`errors.ts`): ICMP errors come from sockets' error queues and go to the guest as ICMP.
+ * - forwarded ports (`listeners.ts`, `listen.ts`, `inbound.ts`): a listener's datagrams are sorted to
+ *   flows by us, and answers leave through the listener, from the address that was addressed.
+ * - local traffic between forwarded ports and sockets of the other side (`splice.ts`,
+ *   `splice_flow.ts`) goes socket to socket, never through the tap.
+ * - errors (`errors.ts`, `splice_errors.ts`): ICMP errors come from sockets' error queues and go to
+ *   the sender as ICMP.
  *
  * Limits: multicast and broadcast are not forwarded. Fragments from the guest are dropped, so its
  * datagrams cannot be larger than its MTU (the default, 65520, leaves it no reason to make any).
@@ -39,13 +42,14 @@ import {
   newSocket,
   SOCK_DGRAM,
 } from "../sys/socket.ts";
-import { closeIfAsked, expire } from "./flow.ts";
+import { expire } from "./flow.ts";
 import { udpState } from "./state.ts";
 
 export { ONE_WAY_TIMEOUT, TWO_WAY_TIMEOUT } from "./flow.ts";
 export { udpFlush, udpFromTap } from "./from_tap.ts";
 export { udpEvent } from "./from_socket.ts";
-export { udpListen, udpListenEvent, type UdpRule, udpUnlisten } from "./listen.ts";
+export { udpListenEvent } from "./listen.ts";
+export { udpListen, udpUnlisten } from "./listeners.ts";
 
 const USUAL_TTL = 64; // RFC 1700, default TTL
 
@@ -63,8 +67,5 @@ export function udpInit(ctx: Context): void {
   const state = udpState(ctx);
   state.defaultTtl4 = hostDefault(AF_INET, IPPROTO_IP, IP_TTL);
   state.defaultTtl6 = hostDefault(AF_INET6, IPPROTO_IPV6, IPV6_UNICAST_HOPS);
-  ctx.table.on(FlowType.UDP, {
-    deferred: (i) => closeIfAsked(state, i),
-    timer: (i, nowMs) => expire(state, i, nowMs),
-  });
+  ctx.table.on(FlowType.UDP, { timer: (i, nowMs) => expire(state, i, nowMs) });
 }

@@ -15,13 +15,15 @@ import { Arena } from "../sys/arena.ts";
 import { cmsgSpace, MessageVector } from "../sys/message_vector.ts";
 import { PACKET_INFO_SPACE4, PACKET_INFO_SPACE6 } from "../sys/packet_info.ts";
 import { SOCKADDR_IN6_SIZE } from "../sys/socket.ts";
+import type { Address } from "../wire/address.ts";
 import { Packet } from "../wire/packet.ts";
+import { SpliceState } from "./splice_state.ts";
 
 /** Words of a UDP flow in `FlowTable.data`; counters are pairs, low word first. */
 export const W = {
-  /** the flow's own connected socket; -1: it uses its listener's */
+  /** the flow's own connected socket, which leads to its target; -1: it has none but its listener's */
   FD: 0,
-  /** index of the listener plus one; 0: started by the guest */
+  /** index of the listener it came by, plus one; 0: started by the guest through the tap */
   LISTENER: 1,
   /** second of `Context.nowMs` in which the flow last carried anything */
   ACTIVE_AT: 2,
@@ -31,20 +33,22 @@ export const W = {
   PATH: 4,
   /** interface index for a link-local peer, else 0 */
   SCOPE: 5,
-  DATAGRAMS_FROM_TAP: 6,
-  BYTES_FROM_TAP: 8,
-  DATAGRAMS_TO_TAP: 10,
-  BYTES_TO_TAP: 12,
+  DATAGRAMS_FROM_GUEST: 6,
+  BYTES_FROM_GUEST: 8,
+  DATAGRAMS_TO_GUEST: 10,
+  BYTES_TO_GUEST: 12,
 } as const;
 
 /** Bits of {@linkcode W}.FLAGS. */
 export const Flag = {
   /** the guest has sent something */
-  FROM_TAP: 1,
+  FROM_GUEST: 1,
   /** the host's side has sent something */
-  TO_TAP: 2,
-  /** to be freed by the next scan of the table */
-  CLOSED: 4,
+  TO_GUEST: 2,
+  /** goes socket to socket: neither side is on the tap */
+  SPLICED: 4,
+  /** spliced datagrams are not joined: the kernel has refused it */
+  SINGLE: 8,
 } as const;
 
 /** In {@linkcode W}.PATH: "don't fragment" is enforced, as for a path MTU probe. */
@@ -61,14 +65,27 @@ const ARENA_SIZE = 64 * 1024;
 const ERROR_CONTROL = 256; // sock_extended_err, offender and packet info
 const WARNINGS_PER_SECOND = 1;
 
-/** One socket that waits for datagrams from the host's side. */
+/** One socket that waits for datagrams to a forwarded port. See `listeners.ts`. */
 export interface Listener {
   /** -1: closed, the place may be used again */
   fd: number;
+  /** Whose port it is: `Pif.HOST`, or `Pif.SPLICE` for the guest's namespace. */
+  pif: number;
   port: number;
-  guestPort: number;
-  /** whether the last datagram was IPv4: where the next one is received */
+  /** Port on the other side. */
+  to: number;
+  /** Address on the other side; null: the usual one. */
+  target: Address | null;
+  /** What it was bound to. */
+  address: Address | null;
+  device: string | null;
+  /** Flows that use it. */
+  flows: number;
+  /** Nobody listens any more: it is kept for its flows. */
+  retired: boolean;
+  /** Whether the last datagram was IPv4, and was spliced: where the next one is received. */
   v4: boolean;
+  spliced: boolean;
 }
 
 /** Datagrams collected for one `sendmmsg`. */
@@ -117,6 +134,12 @@ export class UdpState {
   /** Parsed again when an error is about a guest's packet of the batch. */
   readonly packet: Packet = new Packet();
   readonly listeners: Listener[] = [];
+  /** Places in {@linkcode listeners} that can be used again. */
+  readonly freeListeners: number[] = [];
+  /** Listeners that are kept for their flows, by what they are bound to. */
+  readonly retired: Map<string, number> = new Map();
+  /** Flows that go socket to socket. */
+  readonly splice: SpliceState = new SpliceState();
   /** Default TTL and hop limit of the host, which need not be set on a socket. */
   defaultTtl4 = 0;
   defaultTtl6 = 0;

@@ -37,8 +37,14 @@ export function aim(state: UdpState, messages: MessageVector, headers: number): 
   }
 }
 
-/** Forwards received message `k`, which lies in slot `k` behind flow `i`'s headers. */
-export function forward(state: UdpState, i: number, messages: MessageVector, k: number): void {
+/** Forwards received message `k`, which lies in transmit slot `slot` behind flow `i`'s headers. */
+export function forward(
+  state: UdpState,
+  i: number,
+  messages: MessageVector,
+  k: number,
+  slot: number,
+): void {
   const gro = messages.findControl(k, IPPROTO_UDP, UDP_GRO, 4);
   let segment = gro < 0 ? 0 : messages.arena.u32[gro >> 2];
   let bytes = messages.transferred(k);
@@ -47,12 +53,12 @@ export function forward(state: UdpState, i: number, messages: MessageVector, k: 
     bytes -= bytes % segment; // more than a frame can hold: the last datagrams are lost
   }
   if (segment >= bytes) segment = 0;
-  if (segment > 0 && !state.ctx.link.uso) sendParts(state, i, k, bytes, segment);
-  else sendFrame(state, tapSide(state, i), k, bytes, segment);
+  if (segment > 0 && !state.ctx.link.uso) sendParts(state, i, slot, bytes, segment);
+  else sendFrame(state, tapSide(state, i), slot, bytes, segment);
   const at = base(i);
-  touch(state, i, Flag.TO_TAP);
-  count(state.data, at + W.DATAGRAMS_TO_TAP, segment > 0 ? Math.ceil(bytes / segment) : 1);
-  count(state.data, at + W.BYTES_TO_TAP, bytes);
+  touch(state, i, Flag.TO_GUEST);
+  count(state.data, at + W.DATAGRAMS_TO_GUEST, segment > 0 ? Math.ceil(bytes / segment) : 1);
+  count(state.data, at + W.BYTES_TO_GUEST, bytes);
 }
 
 /** Sends coalesced datagrams one by one, moving each to the place of the first. */

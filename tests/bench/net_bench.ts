@@ -11,67 +11,66 @@ import { iperf } from "../helpers/iperf.ts";
 import { peer } from "../helpers/peer.ts";
 import { Background, sleep } from "../helpers/run.ts";
 import { Testbed } from "../helpers/testbed.ts";
+import { benchBind } from "./bind_bench.ts";
+import {
+  LATENCY_NAMES,
+  latencyTable,
+  measureLatency,
+  measureThroughput,
+  type Row,
+  takeTurns,
+  throughputTable,
+} from "./rows.ts";
+import { benchSplice } from "./splice_bench.ts";
 import { figure, formatTable, median, ratio } from "./table.ts";
-import { openProgram, openVeth, type Program, type Target } from "./targets.ts";
+import {
+  type NetBenchOptions,
+  openProgram,
+  openVeth,
+  type Program,
+  type Target,
+} from "./targets.ts";
 
-/** What to measure, and how thoroughly. */
-export interface NetBenchOptions {
-  /** The program to compare with; null: none. */
-  peer: Program | null;
-  /** This project; null: only the peer and the veth pair. */
-  own: Program | null;
-  /** Runs per figure. */
-  runs: number;
-  /** Seconds per throughput run. */
-  seconds: number;
-  mtus: readonly number[];
-  /** Names of sections to run; all when empty. */
-  sections: readonly string[];
-  /** Keep all processors awake with work of the lowest priority, for steady latencies. */
-  spin: boolean;
-}
+/** Sections in the order in which they run; the first ones, up to `growth`, are the tap's. */
+export const SECTIONS = [
+  "tcp",
+  "udp",
+  "latency",
+  "stalls",
+  "start",
+  "many",
+  "growth",
+  "splice",
+  "bind",
+] as const;
 
-/** Sections in the order in which they run. */
-export const SECTIONS = ["tcp", "udp", "latency", "stalls", "start", "many", "growth"] as const;
+/** Sections about the tap. */
+export const TAP_SECTIONS: readonly string[] = SECTIONS.slice(0, -2);
 
 const PORT = 25301;
-const BYTES_PER_GB = 1e9;
 const LATENCY_SECONDS = 1;
 const STALL_SECONDS = 10;
 const HELD_CONNECTIONS = 19_000;
-
-/** One measured figure. */
-interface Sample {
-  value: number;
-  /** Processor seconds per GB carried. */
-  cpu: number;
-}
-
-/** One row of a table: how to measure it once. */
-interface Row {
-  readonly label: string;
-  measure(target: Target): Promise<Sample>;
-}
-
-/** Samples by row label, then by target name. */
-type Samples = Map<string, Map<string, Sample[]>>;
 
 function throughputRow(
   label: string,
   seconds: number,
   how: { reverse: boolean; streams?: number; udp?: { rate: string; length: number } },
-): Row {
+): Row<Target> {
   return {
     label,
-    async measure(target) {
-      const before = target.cpuSeconds();
-      const options = { server: target.server, port: PORT, seconds, ...how };
-      const report = await iperf(target, target.serve, options);
-      const cpu = (target.cpuSeconds() - before) / (report.bytes / BYTES_PER_GB);
-      if (report.error) console.log(`  ${target.name}, ${label}: ${report.error}`);
-      return { value: report.gbps, cpu };
+    measure(target) {
+      const options = { port: PORT, seconds, ...how };
+      const cpuSeconds = target.cpuSeconds.bind(target);
+      return measureThroughput(`${target.name}, ${label}`, target, cpuSeconds, options);
     },
   };
+}
+
+/** The table's columns. */
+function columnsOf(options: NetBenchOptions) {
+  const { peer, own, runs } = options;
+  return { peer: peer?.name, own: own?.name, base: "veth", runs };
 }
 
 /** Name of a direction as tables show it. */
@@ -79,8 +78,8 @@ function direction(reverse: boolean): string {
   return reverse ? "host→guest" : "guest→host";
 }
 
-function tcpRows(mtu: number, seconds: number): Row[] {
-  const rows: Row[] = [];
+function tcpRows(mtu: number, seconds: number): Row<Target>[] {
+  const rows: Row<Target>[] = [];
   for (const streams of [1, 4]) {
     for (const reverse of [false, true]) {
       const label = `TCP ${mtu} ${direction(reverse)} ×${streams}`;
@@ -95,29 +94,12 @@ const SMALL_DATAGRAM = 1400;
 const LARGE_DATAGRAM = 16_384;
 const LARGE_MTU = 16_500;
 
-function udpRows(mtu: number, seconds: number): Row[] {
+function udpRows(mtu: number, seconds: number): Row<Target>[] {
   const length = mtu > LARGE_MTU ? LARGE_DATAGRAM : SMALL_DATAGRAM;
   return [false, true].map((reverse) => {
     const label = `UDP ${mtu} ${direction(reverse)} ${length} B`;
     return throughputRow(label, seconds, { reverse, udp: { rate: "0", length } });
   });
-}
-
-/** Measures all rows on all targets, taking turns; reports progress on one line per round. */
-async function takeTurns(rows: Row[], targets: Target[], runs: number): Promise<Samples> {
-  const samples: Samples = new Map();
-  for (let round = 0; round < runs; round++) {
-    for (const row of rows) {
-      const byTarget = samples.get(row.label) ?? new Map<string, Sample[]>();
-      samples.set(row.label, byTarget);
-      for (const target of targets) {
-        const list = byTarget.get(target.name) ?? [];
-        byTarget.set(target.name, list);
-        list.push(await row.measure(target));
-      }
-    }
-  }
-  return samples;
 }
 
 /** Opens all targets at one MTU, lets `use` work with them, and closes them. */
@@ -139,40 +121,16 @@ async function withTargets<T>(
   }
 }
 
-function valuesOf(samples: Samples, label: string, name: string | undefined): Sample[] {
-  return (name !== undefined && samples.get(label)?.get(name)) || [];
-}
-
-/** The table of throughput: rates, ratios, processor time per GB. */
-function throughputTable(samples: Samples, options: NetBenchOptions): string {
-  const own = options.own?.name;
-  const other = options.peer?.name;
-  const header = ["Gb/s", other ?? "peer", own ?? "own", "veth", "own/peer", "own/veth"];
-  header.push("CPU s/GB peer", "own", "ratio", "own min–max");
-  const rows = [...samples.keys()].map((label) => {
-    const of = (name: string | undefined, what: "value" | "cpu") =>
-      median(valuesOf(samples, label, name).map((sample) => sample[what]));
-    const [a, b, c] = [of(other, "value"), of(own, "value"), of("veth", "value")];
-    const [cpuA, cpuB] = [of(other, "cpu"), of(own, "cpu")];
-    const all = valuesOf(samples, label, own ?? other).map(({ value }) => value);
-    return [label, figure(a), figure(b), figure(c), ratio(b, a), ratio(b, c)].concat(
-      [figure(cpuA), figure(cpuB), ratio(cpuB, cpuA)],
-      [`${figure(Math.min(...all))}–${figure(Math.max(...all))}`],
-    );
-  });
-  return formatTable(header, rows);
-}
-
 async function benchThroughput(
   options: NetBenchOptions,
-  rowsOf: (mtu: number, seconds: number) => Row[],
+  rowsOf: (mtu: number, seconds: number) => Row<Target>[],
   mtus: readonly number[],
 ): Promise<void> {
   const memory: string[][] = [];
   for (const mtu of mtus) {
     await withTargets(options, mtu, async (targets) => {
       const samples = await takeTurns(rowsOf(mtu, options.seconds), targets, options.runs);
-      console.log(throughputTable(samples, options) + "\n");
+      console.log(throughputTable(samples, columnsOf(options)) + "\n");
       for (const target of targets) {
         if (target.name === "veth") continue;
         memory.push([`${target.name} at MTU ${mtu}`, figure(target.peakMemory())]);
@@ -182,15 +140,12 @@ async function benchThroughput(
   console.log(formatTable(["Peak memory", "MB"], memory) + "\n");
 }
 
-function latencyRow(mode: string, program: string): Row {
+function latencyRow(mode: string, label: string, program: string): Row<Target> {
   return {
-    label: mode,
-    async measure(target) {
+    label,
+    measure(target) {
       const command = [program, mode, target.server, `${PORT}`, `${LATENCY_SECONDS}`];
-      const { code, stdout, stderr } = await target.run(command);
-      if (code !== 0) console.log(`  ${target.name}, ${mode}: ${stderr.trim()}`);
-      const [, mean, , p99] = stdout.trim().split(" ").map(Number);
-      return { value: mean ?? NaN, cpu: p99 ?? NaN };
+      return measureLatency(`${target.name}, ${label}`, target, command);
     },
   };
 }
@@ -216,34 +171,15 @@ async function benchLatency(options: NetBenchOptions): Promise<void> {
   try {
     await withTargets(options, options.mtus[0]!, async (targets) => {
       await serveEcho(targets, program);
-      const rows = ["rr", "crr", "udprr"].map((mode) => latencyRow(mode, program));
+      const rows = Object.entries(LATENCY_NAMES).map(([mode, name]) =>
+        latencyRow(mode, name, program)
+      );
       const samples = await takeTurns(rows, targets, options.runs);
-      printLatency(samples, options);
+      console.log(latencyTable(samples, columnsOf(options)) + "\n");
     });
   } finally {
     for (const spinner of spinners) await spinner.stop();
   }
-}
-
-const LATENCY_NAMES: Record<string, string> = {
-  rr: "TCP request/response",
-  crr: "TCP connect/request/response",
-  udprr: "UDP request/response",
-};
-
-function printLatency(samples: Samples, options: NetBenchOptions): void {
-  const names = [options.peer?.name, options.own?.name, "veth"];
-  const header = ["µs per transaction, mean (p99)", names[0] ?? "peer", names[1] ?? "own", "veth"];
-  header.push("own/peer", "own/veth");
-  const rows = [...samples.keys()].map((label) => {
-    const of = (name: string | undefined, what: "value" | "cpu") =>
-      median(valuesOf(samples, label, name).map((sample) => sample[what]));
-    const cells = names.map((name) => `${figure(of(name, "value"))} (${figure(of(name, "cpu"))})`);
-    const own = of(names[1], "value");
-    const ratios = [ratio(own, of(names[0], "value")), ratio(own, of("veth", "value"))];
-    return [LATENCY_NAMES[label] ?? label, ...cells, ...ratios];
-  });
-  console.log(formatTable(header, rows) + "\n");
 }
 
 /** Slowest and fastest second of a long run, the first second left out of neither. */
@@ -368,6 +304,8 @@ export async function benchNet(options: NetBenchOptions): Promise<void> {
     start: () => benchStart(options),
     many: () => benchMany(options),
     growth: () => benchGrowth(options),
+    splice: () => benchSplice(options),
+    bind: () => benchBind(options),
   };
   for (const name of SECTIONS) {
     if (options.sections.length > 0 && !options.sections.includes(name)) continue;

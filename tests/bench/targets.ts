@@ -21,6 +21,23 @@ export interface Program {
   readonly command?: readonly string[];
 }
 
+/** What to measure, and how thoroughly. */
+export interface NetBenchOptions {
+  /** The program to compare with; null: none. */
+  peer: Program | null;
+  /** This project; null: only the peer and the veth pair. */
+  own: Program | null;
+  /** Runs per figure. */
+  runs: number;
+  /** Seconds per throughput run. */
+  seconds: number;
+  mtus: readonly number[];
+  /** Names of sections to run; all when empty. */
+  sections: readonly string[];
+  /** Keep all processors awake with work of the lowest priority, for steady latencies. */
+  spin: boolean;
+}
+
 /** What is measured at one MTU. */
 export interface Target extends Runner {
   readonly name: string;

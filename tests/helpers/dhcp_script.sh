@@ -3,7 +3,6 @@
 # What dhclient(8) and udhcpc(8) run: configures the interface and writes the variables it was
 # given to the file $OUT, one NAME=VALUE a line.
 set -u
-env >>"$OUT"
 iface=${interface:-}
 case "${reason:-}${1:-}" in
 PREINIT | PREINIT6 | deconfig)
@@ -21,4 +20,5 @@ bound | renew)
 	ip route replace default via "${router%% *}" dev "$iface"
 	;;
 esac
+env >>"$OUT" # last: who finds the variables finds the interface configured
 exit 0

@@ -34,7 +34,7 @@ BULK = 30_000_000
 PAUSE = 1.5
 PORTION = 50_000
 BLOCK = os.urandom(1_000_000)
-TIMEOUT = 15
+TIMEOUT = 30
 
 last_error = ""
 
@@ -190,7 +190,7 @@ def try_connect(address, port):
 
 def datagrams(address, port, sizes):
     sock = socket.socket(family(address), socket.SOCK_DGRAM)
-    sock.settimeout(3)
+    sock.settimeout(10)
     sock.connect((address, port))
     wrong = []
     for size in sizes:
@@ -212,7 +212,7 @@ def datagram_error(address, port):
     sock = socket.socket(family(address), socket.SOCK_DGRAM)
     # without it the kernel keeps all errors but a closed port to itself
     sock.setsockopt(*(IPV6_RECVERR if ":" in address else IP_RECVERR), 1)
-    sock.settimeout(1)
+    sock.settimeout(3)
     sock.connect((address, port))
     for _ in range(3):
         try:
@@ -229,7 +229,7 @@ def many_datagrams(address, port, count):
     socks = []
     for i in range(count):
         sock = socket.socket(family(address), socket.SOCK_DGRAM)
-        sock.settimeout(3)
+        sock.settimeout(10)
         sock.connect((address, port))
         sock.send(b"%d" % i)
         socks.append(sock)

@@ -31,7 +31,7 @@ export interface EdgeResult {
 /** Runs `edge.py` in `place` and returns what it prints; throws when it fails. */
 export async function edge(place: Runner, ...args: (string | number)[]): Promise<EdgeResult> {
   const command = edgeCommand(...args);
-  const result = await place.run(command, { timeoutMs: 40_000 });
+  const result = await place.run(command, { timeoutMs: 90_000 });
   if (result.code !== 0) throw new Error(describe(command, result));
   return JSON.parse(result.stdout);
 }

@@ -102,6 +102,8 @@ export function fakeContext(options: FakeContextOptions = {}): FakeContext {
       dhcpv6: true,
       ndp: true,
       ra: true,
+      spliceInbound: false,
+      hostLoToNsLo: false,
       ...options.features,
     },
     ip4: options.ip4 === undefined ? fakeFamily4() : options.ip4,
@@ -114,6 +116,7 @@ export function fakeContext(options: FakeContextOptions = {}): FakeContext {
     ourMac: options.ourMac ?? mac(OUR_MAC),
     guestMac: options.guestMac ?? mac(GUEST_MAC),
     link: options.link ?? new FakeLink(),
+    guest: options.guest ?? null,
     table: options.table ?? undefined as unknown as FlowTable,
     get epoll() {
       return epoll ??= new Epoll();

@@ -35,6 +35,8 @@ export interface IperfOptions {
   udp?: { rate: string; length: number };
   /** Address the server binds to: UDP answers must come from the address that was asked. */
   bind?: string;
+  /** Socket buffers of both programs, in bytes; the kernel's choice when not given. */
+  buffer?: number;
   /** Length of an interval in seconds. */
   interval?: number;
 }
@@ -45,13 +47,17 @@ export function iperfCommand(options: IperfOptions): string[] {
   command.push("-t", `${options.seconds}`, "-i", `${options.interval ?? 1}`);
   if (options.reverse) command.push("-R");
   if (options.streams !== undefined) command.push("-P", `${options.streams}`);
+  if (options.buffer !== undefined) command.push("-w", `${options.buffer}`);
   if (options.udp) command.push("-u", "-b", options.udp.rate, "-l", `${options.udp.length}`);
   return command;
 }
 
-/** Seconds after which a measurement of `seconds` counts as hung, in milliseconds. */
+/** What starting and ending may take on a busy machine, in seconds. */
+const SLACK_SECONDS = 20;
+
+/** Time after which a measurement of `seconds` counts as hung, in milliseconds. */
 export function iperfTimeout(seconds: number): number {
-  return (seconds + 8) * 1000;
+  return (seconds + SLACK_SECONDS) * 1000;
 }
 
 interface Sum {

@@ -49,6 +49,11 @@ export async function addNamespace(namespace: string, pingSockets: boolean): Pro
     // servers and clients of many connections
     "net.ipv4.ip_local_port_range=10000 65535",
     "net.core.somaxconn=65535",
+    // every error is sent, however many there were
+    "net.ipv4.icmp_ratelimit=0",
+    "net.ipv6.icmp.ratelimit=0",
+    // no client's port may be one that a test's server is about to listen on
+    "net.ipv4.ip_local_reserved_ports=25000-25999",
   ));
   await ip(namespace, ["link set lo up"]);
 }
@@ -149,22 +154,46 @@ export function networkOf(pid: number): string | null {
 
 /** State of a listening socket in /proc/net/tcp: TCP_LISTEN of include/net/tcp_states.h. */
 const LISTEN_STATE = "0A";
+/** Field of a line of /proc/net/{tcp,udp}* that names the socket's inode (proc_net(5)). */
+const INODE_FIELD = 9;
 
-/** Whether a port is bound (UDP) or listening (TCP) in the network namespace of a process. */
-export function hasPort(pid: number, protocol: "tcp" | "udp", port: number): boolean {
-  if (networkOf(pid) === networkOf(Deno.pid)) return false; // not yet in its namespace
-  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+/** Inodes of the sockets that a process has open. */
+export function socketsOf(pid: number): Set<string> {
+  const found = new Set<string>();
+  try {
+    for (const { name } of Deno.readDirSync(`/proc/${pid}/fd`)) {
+      const inode = /^socket:\[(\d+)\]$/.exec(Deno.readLinkSync(`/proc/${pid}/fd/${name}`))?.[1];
+      if (inode) found.add(inode);
+    }
+  } catch {
+    // the process or one of its descriptors is gone
+  }
+  return found;
+}
+
+/** Local ends of the sockets that a process itself has bound (UDP) or listening (TCP). */
+export function boundPorts(pid: number, protocol: "tcp" | "udp"): number[] {
+  const own = socketsOf(pid);
+  const ports: number[] = [];
   for (const file of [protocol, `${protocol}6`]) {
     let text: string;
     try {
       text = Deno.readTextFileSync(`/proc/${pid}/net/${file}`);
     } catch {
-      continue;
+      continue; // no such family, or the process is gone
     }
     for (const line of text.split("\n").slice(1)) {
-      const [, local, , state] = line.trim().split(/\s+/);
-      if (local?.endsWith(suffix) && (protocol === "udp" || state === LISTEN_STATE)) return true;
+      const fields = line.trim().split(/\s+/), [, local, , state] = fields;
+      if (!own.has(fields[INODE_FIELD]!)) continue;
+      if (protocol === "udp" || state === LISTEN_STATE) {
+        ports.push(parseInt(local!.split(":")[1]!, 16));
+      }
     }
   }
-  return false;
+  return ports;
+}
+
+/** Whether a process itself has a port bound (UDP) or listens on it (TCP), in its namespace. */
+export function hasPort(pid: number, protocol: "tcp" | "udp", port: number): boolean {
+  return boundPorts(pid, protocol).includes(port);
 }

@@ -16,6 +16,8 @@ import { TestNamespace } from "../helpers/enter.ts";
 import { address, GUEST_MAC, mac, OUR_MAC } from "../helpers/fake_context.ts";
 import { until } from "../helpers/run.ts";
 
+/** How long the guest's kernel may take to send a frame, in milliseconds. */
+const FRAME_TIMEOUT_MS = 20_000;
 const O_CLOEXEC = 0x80000; // asm-generic/fcntl.h
 
 /** Ends of a frame to the guest, for builders that make frames from it. */
@@ -99,7 +101,7 @@ addr add 2001:db8::2/64 dev tap0 nodad${commands}`);
         if (n === 1 && wanted(receivedFrame(this.link, 0))) found = receivedFrame(this.link, 0);
         return found !== undefined;
       },
-      2000,
+      FRAME_TIMEOUT_MS,
       1,
     );
     if (!found) throw new Error("The guest's kernel did not send the frame");

@@ -47,7 +47,7 @@ function assertOneLine(result: Result, cause: RegExp): void {
 }
 
 async function assertNothingLeft(bed: Testbed): Promise<void> {
-  await until(() => markedProcesses(bed.guestMark).length === 0, 3000);
+  await until(() => markedProcesses(bed.guestMark).length === 0);
   assertEquals(markedProcesses(bed.guestMark), []);
 }
 

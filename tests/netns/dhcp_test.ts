@@ -60,7 +60,7 @@ async function inGuest(
     unconfigured: true,
     options: ["-I", TAP, "-m", `${MTU}`, "--dhcp-dns", "--dhcp-search", ...more],
     env: { OUT: `${work.folder}/variables` },
-    timeoutMs: 40_000,
+    timeoutMs: 120_000,
   });
   assertEquals(result.code, 0, describe(command, result));
   return result.stdout;
@@ -70,18 +70,18 @@ async function inGuest(
 function dhclient(work: Workspace, family: 4 | 6, reason = "BOUND"): string {
   const { folder } = work;
   const files = `-cf ${folder}/config -lf ${folder}/leases${family} -pf ${folder}/pid${family}`;
-  return `timeout 20 dhclient -${family} -1 -d -e OUT=$OUT ${files} -sf ${folder}/script ${TAP} ` +
+  return `timeout 60 dhclient -${family} -1 -d -e OUT=$OUT ${files} -sf ${folder}/script ${TAP} ` +
     `>${folder}/log 2>&1 & client=$!; ` +
-    `for i in $(seq 100); do grep -q "^reason=${reason}" $OUT 2>/dev/null && break; sleep 0.1; done; ` +
-    `sleep 0.2; kill $client; cat ${folder}/log`;
+    `for i in $(seq 300); do grep -q "^reason=${reason}" $OUT 2>/dev/null && break; sleep 0.1; done; ` +
+    `kill $client; cat ${folder}/log`;
 }
 
-const PING4 = `ping -n -c 1 -W 2 ${Net.REMOTE4}`;
-const PING6 = `ping -6 -n -c 1 -W 2 ${Net.REMOTE6}`;
+const PING4 = `ping -n -c 1 -W 5 ${Net.REMOTE4}`;
+const PING6 = `ping -6 -n -c 1 -W 5 ${Net.REMOTE6}`;
 
 /** Waits until a line of `ip` has a pattern. */
 function waitFor(command: string, pattern: string): string {
-  return `for i in $(seq 100); do ${command} | grep -q "${pattern}" && break; sleep 0.1; done`;
+  return `for i in $(seq 300); do ${command} | grep -q "${pattern}" && break; sleep 0.1; done`;
 }
 
 /** Brings the interface up, until it has a link-local address and a router. */
@@ -191,7 +191,7 @@ for (const user of [false, true]) {
       await using work = await Workspace.create();
       const text = await inGuest(bed, work, [
         `ip link set ${TAP} up`,
-        `timeout 20 udhcpc -i ${TAP} -n -q -f -O search -O mtu -s ${work.folder}/script 2>&1`,
+        `timeout 60 udhcpc -i ${TAP} -n -q -f -O search -O mtu -s ${work.folder}/script 2>&1`,
         PING4,
       ]);
       assertStringIncludes(text, "1 received");

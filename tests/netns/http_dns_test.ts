@@ -38,13 +38,13 @@ for (const user of [false, true]) {
         for (const address of [Net.REMOTE4, `[${Net.REMOTE6}]`]) {
           await t.step(address, async () => {
             const url = `http://${address}:${HTTP_PORT}/file`;
-            const line = `curl -gsS --fail -m 10 ${url} | sha256sum`;
+            const line = `curl -gsS --fail -m 40 ${url} | sha256sum`;
             assertStringIncludes(await output(bed, line), expected);
           });
         }
         await t.step("ten at the same time", async () => {
           const url = `http://${Net.REMOTE4}:${HTTP_PORT}/file`;
-          const fetch = `(curl -sS --fail -m 20 ${url} | sha256sum) &`;
+          const fetch = `(curl -sS --fail -m 40 ${url} | sha256sum) &`;
           const text = await output(bed, `for i in 1 2 3 4 5 6 7 8 9 10; do ${fetch} done; wait`);
           assertEquals(text.split("\n").filter((line) => line.startsWith(expected)).length, 10);
         });
@@ -63,7 +63,7 @@ for (const user of [false, true]) {
       const quiet = ["--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file="];
       const command = ["dnsmasq", "--keep-in-foreground", ...quiet, ...records];
       await bed.serveRemote(command, { udp: DNS_PORT, tcp: DNS_PORT });
-      const dig = "dig +short +time=2 +tries=2";
+      const dig = "dig +short +time=5 +tries=3";
       await t.step("over IPv4 and IPv6", async () => {
         assertEquals(await output(bed, `${dig} @${Net.REMOTE4} ${NAME}`), `${ANSWER4}\n`);
         assertEquals(await output(bed, `${dig} @${Net.REMOTE6} ${NAME} AAAA`), `${ANSWER6}\n`);
@@ -100,7 +100,7 @@ Deno.test({
     ];
     await bed.serveRemote(command, { udp: DNS_PORT, tcp: DNS_PORT });
     const options = ["--dns-forward", FORWARD4, "--dns-host", Net.REMOTE4];
-    const ask = `dig +short +time=2 +tries=2 @${FORWARD4} ${NAME}`;
+    const ask = `dig +short +time=5 +tries=3 @${FORWARD4} ${NAME}`;
     assertEquals(await output(bed, ask, { options }), `${ANSWER4}\n`);
   },
 });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** How often the event loop wakes up while the guest does nothing. */
 import { assert, assertEquals } from "@std/assert";
+import { NOTHING } from "../helpers/ports.ts";
 import { requirements } from "../helpers/require.ts";
 import { sleep } from "../helpers/run.ts";
 import { Testbed } from "../helpers/testbed.ts";
@@ -32,7 +33,7 @@ Deno.test({
   async fn() {
     await using bed = await Testbed.create({ only: 4 });
     await bed.serveRemote(["python3", "-c", SERVER], { tcp: PORT });
-    const guest = await bed.idleGuest();
+    const guest = await bed.idleGuest({ options: NOTHING });
     // or the guest's kernel would look for routers now and then
     await guest.run(["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"]);
     const [engine] = bed.engineProcesses();

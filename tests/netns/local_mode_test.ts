@@ -32,8 +32,8 @@ for (const user of [false, true]) {
       await t.step("fe80::1 is the host's loopback", async () => {
         const { stdout } = await guest.run(["ip", "-o", "-4", "addr", "show", "scope", "link"]);
         const tap = stdout.split(/\s+/)[1] || "tap0";
-        const to = `TCP6:[fe80::1%${tap}]:${PORT},connect-timeout=3`;
-        const result = await guest.run(["/bin/sh", "-c", `echo hello | socat -t 2 - '${to}'`]);
+        const to = `TCP6:[fe80::1%${tap}]:${PORT},connect-timeout=20`;
+        const result = await guest.run(["/bin/sh", "-c", `echo hello | socat -t 20 - '${to}'`]);
         assertEquals(result.stdout, "hello\n", result.stderr);
       });
       await t.step("inbound works too", async () => {

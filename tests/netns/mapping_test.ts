@@ -23,7 +23,7 @@ function whoListens(family: 4 | 6, address: string): string[] {
 /** What a server that tells the peer's address answers to a connection from the guest. */
 async function asks(guest: IdleGuest, address: string): Promise<string> {
   const to = address.includes(":") ? `TCP6:[${address}]` : `TCP4:${address}`;
-  const command = ["socat", "-u", `${to}:${HOST_PORT},connect-timeout=3`, "-"];
+  const command = ["socat", "-u", `${to}:${HOST_PORT},connect-timeout=20`, "-"];
   const result = await guest.run(command);
   assertEquals(result.code, 0, describe(command, result));
   return result.stdout.trim();
@@ -45,8 +45,8 @@ for (const user of [false, true]) {
       const program = await peer();
       await using bed = await Testbed.create({ user });
       await bed.serveHost([program, "serve", `${PORT}`], { tcp: PORT });
-      await bed.serveHost(whoListens(4, "127.0.0.1"), { text: "" });
-      await bed.serveHost(whoListens(6, "::1"), { text: "", tcp: HOST_PORT });
+      await bed.serveHost(whoListens(4, "127.0.0.1"), { tcp: HOST_PORT });
+      await bed.serveHost(whoListens(6, "::1"), { tcp: HOST_PORT });
       const guest = await bed.idleGuest();
       for (const family of [4, 6] as const) {
         await t.step(`IPv${family}`, async () => {
@@ -84,7 +84,7 @@ for (const user of [false, true]) {
       const program = await peer();
       await using bed = await Testbed.create({ user });
       await bed.serveHost([program, "serve", `${PORT}`], { tcp: PORT });
-      await bed.serveHost(whoListens(4, Net.HOST4), { text: "", tcp: HOST_PORT });
+      await bed.serveHost(whoListens(4, Net.HOST4), { tcp: HOST_PORT });
       const [loop4, loop6] = ["203.0.113.7", "2001:db8:3::7"];
       const [host4, host6] = ["203.0.113.8", "2001:db8:3::8"];
       const guest = await bed.idleGuest({
@@ -112,8 +112,8 @@ for (const user of [false, true]) {
     ...NEEDS,
     async fn(t) {
       await using bed = await Testbed.create({ user });
-      await bed.serveRemote(whoListens(4, Net.REMOTE4), { text: "" });
-      await bed.serveRemote(whoListens(6, Net.REMOTE6), { text: "", tcp: HOST_PORT });
+      await bed.serveRemote(whoListens(4, Net.REMOTE4), { tcp: HOST_PORT });
+      await bed.serveRemote(whoListens(6, Net.REMOTE6), { tcp: HOST_PORT });
       const other4 = ["-a", "10.11.12.13", "-n", "24", "-g", "10.11.12.1"];
       const other6 = ["-a", "2001:db8:77::5", "-g", "2001:db8:77::1"];
       const cases = { "the host's address": [], "an address of its own": [...other4, ...other6] };

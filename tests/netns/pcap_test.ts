@@ -42,7 +42,7 @@ async function record(
     const file = `${folder}/frames.pcap`;
     const command = ["/bin/sh", "-c", lines.join("\n")];
     const own = [...options.options, "--pcap", file];
-    const result = await bed.guest(command, { ...options, options: own, timeoutMs: 60_000 });
+    const result = await bed.guest(command, { ...options, options: own, timeoutMs: 180_000 });
     assertEquals(result.code, 0, describe(command, result));
     const wrong = await frames(file, ["_ws.malformed", "_ws.short", ...BAD].join(" || "));
     assertEquals(wrong.slice(0, 10), []);
@@ -57,13 +57,13 @@ async function traffic(bed: Testbed): Promise<string[]> {
   await bed.serveRemote([program, "serve", `${PORT}`], { tcp: PORT });
   const quoted = (...args: (string | number)[]) => edgeCommand(...args).join(" ");
   return [Net.REMOTE4, Net.REMOTE6].flatMap((address) => [
-    `ping -n -i 0.1 -c 12 -W 1 -s 1000 ${address}`,
+    `ping -n -i 0.1 -c 12 -W 5 -s 1000 ${address}`,
     `${program} short ${address} ${PORT} 50 100000 10`,
     quoted("udp", address, PORT, 0, 1, 17, 1000, 1400),
     quoted("udpmany", address, PORT, 20),
     quoted("udperror", address, CLOSED_PORT),
     quoted("connect", address, CLOSED_PORT),
-    `traceroute -n -q 1 -w 1 -m 3 ${address}`,
+    `traceroute -n -q 1 -w 5 -m 3 ${address}`,
   ]).concat("true");
 }
 
@@ -104,9 +104,10 @@ for (const user of [false, true]) {
       const options = ["-I", "tap0", "--dhcp-dns", "--dhcp-search", "-m", "1500"];
       const lines = [
         "ip link set tap0 up",
-        "timeout 10 udhcpc -i tap0 -n -q -f -s /bin/true 2>&1",
-        "sleep 2",
-        "timeout 5 dhclient -6 -1 -d -cf /dev/null -lf /dev/null -pf /dev/null -sf /bin/true tap0 2>&1",
+        "timeout 60 udhcpc -i tap0 -n -q -f -s /bin/true 2>&1",
+        "for i in $(seq 300); do ip -6 addr show dev tap0 -tentative | grep -q fe80 && break; sleep 0.1; done",
+        // goes to the background once it has an address
+        "timeout 60 dhclient -6 -1 -cf /dev/null -lf /dev/null -pf /dev/null -sf /bin/true tap0 2>&1",
         "true",
       ];
       await record(bed, lines, { options, unconfigured: true }, async (file) => {

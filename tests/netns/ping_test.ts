@@ -32,13 +32,13 @@ for (const user of [false, true]) {
           await t.step(`IPv${family}, ${size} bytes`, async () => {
             const text = await output(
               guest,
-              `ping -${family} -n -i 0.05 -c 5 -W 2 -s ${size} ${remote}`,
+              `ping -${family} -n -i 0.05 -c 5 -W 5 -s ${size} ${remote}`,
             );
             assertStringIncludes(text, "5 received");
           });
         }
         await t.step(`IPv${family}, ten at the same time`, async () => {
-          const line = `ping -${family} -n -i 0.1 -c 5 -W 2 ${remote}`;
+          const line = `ping -${family} -n -i 0.1 -c 5 -W 5 ${remote}`;
           const texts = await Promise.all(Array.from({ length: 10 }, () => output(guest, line)));
           for (const text of texts) assertStringIncludes(text, "5 received");
         });
@@ -55,7 +55,7 @@ Deno.test({
     const guest = await bed.idleGuest();
     for (const family of [4, 6] as const) {
       const { remote } = Testbed.addresses(family);
-      const text = await output(guest, `ping -${family} -n -i 0.1 -c 3 -W 2 ${remote}`);
+      const text = await output(guest, `ping -${family} -n -i 0.1 -c 3 -W 5 ${remote}`);
       assertStringIncludes(text, "3 received");
     }
   },
@@ -90,7 +90,7 @@ for (const user of [false, true]) {
       for (const family of [4, 6] as const) {
         await t.step(`IPv${family}`, async () => {
           const { far, gateway } = Testbed.addresses(family);
-          const { stdout } = await guest.run(["ping", "-n", "-c", "1", "-W", "2", "-t", "1", far]);
+          const { stdout } = await guest.run(["ping", "-n", "-c", "1", "-W", "5", "-t", "1", far]);
           assertMatch(stdout, /exceeded/i);
           assertStringIncludes(stdout.toLowerCase(), gateway);
         });
@@ -110,7 +110,7 @@ for (const user of [false, true]) {
           await t.step(`IPv${family}${method}`, async () => {
             const text = await output(
               guest,
-              `traceroute -${family} -n -q 2 -w 2 -m 5${method} ${far}`,
+              `traceroute -${family} -n -q 2 -w 5 -m 5${method} ${far}`,
             );
             const hops = [...text.matchAll(/^ *\d+ +(\S+)/gm)].map((match) => match[1]);
             assertEquals(hops, [gateway, far], text);

@@ -6,7 +6,7 @@ import { describe, must } from "../helpers/run.ts";
 import { Testbed } from "../helpers/testbed.ts";
 
 const PORT = 25401;
-const TRANSFER_TIMEOUT_MS = 60_000;
+const TRANSFER_TIMEOUT_MS = 180_000;
 const BLOCK = "262144";
 const MODE_ALL = 0o777;
 
@@ -35,7 +35,7 @@ async function transfer(
   const [server, client] = toGuest
     ? [["-u", source, listen], ["-u", remote, sink]]
     // not one-way: waits until the server has closed, as the command's end is the guest's end
-    : [["-u", listen, sink], ["-t", "30", source, remote]];
+    : [["-u", listen, sink], ["-t", "60", source, remote]];
   await Deno.remove(target).catch(() => {});
   const serving = await bed.serveRemote(["socat", "-b", BLOCK, ...server], { tcp: PORT });
   const command = ["socat", "-b", BLOCK, ...client];
@@ -43,7 +43,7 @@ async function transfer(
   try {
     const result = await bed.guest(command, options);
     assertEquals(result.code, 0, describe(command, result));
-    assertEquals(await serving.wait(10_000), 0, "the server did not end well");
+    assertEquals(await serving.wait(), 0, "the server did not end well");
   } finally {
     await serving.stop();
   }

@@ -8,6 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 import { libc } from "../../lib/sys/libc.ts";
 import { connectSocket, newSocket } from "../../lib/sys/socket.ts";
 import { LOOPBACK4 } from "../../lib/wire/address.ts";
+import { spec } from "./splice_world.ts";
 import { ACK, RST, SYN, synOptions } from "./segment.ts";
 import { assertBytes, connected, Guest, HostSocket, pattern, World } from "./world.ts";
 
@@ -22,7 +23,7 @@ const port = (() => {
   using socket = HostSocket.listen();
   return socket.port;
 })();
-world.tcp.listen({ first: port, last: port, to: 80, address: null, device: null });
+world.tcp.listen(spec(port, 80));
 const clients = Array.from({ length: 20 }, () => new HostSocket(newSocket(2, 1, 0)));
 
 const held: number[] = [];

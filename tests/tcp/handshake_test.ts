@@ -2,6 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Ev, W } from "../../lib/tcp/words.ts";
 import { ACK, FIN, RST, SYN, synOptions } from "./segment.ts";
+import { spec } from "./splice_world.ts";
 import { assertBytes, connected, Guest, HostSocket, pattern, World } from "./world.ts";
 
 const CLOSED_PORT = 1; // tcpmux: nobody listens
@@ -269,7 +270,7 @@ function freePort(): number {
 /** A connection from a client on the host, as far as our SYN to the guest. */
 function inbound(world: World, v6 = false) {
   const port = freePort();
-  world.tcp.listen({ first: port, last: port, to: 80, address: null, device: null });
+  world.tcp.listen(spec(port, 80));
   const client = HostSocket.connect(port, v6);
   world.until(() => world.link.sent.length > 0);
   const offer = world.one();

@@ -6,7 +6,9 @@
  * @module
  */
 import { type Context, EventType } from "../../lib/context.ts";
+import { Pif } from "../../lib/flow/side.ts";
 import { FlowTable } from "../../lib/flow/table.ts";
+import type { ListenSpec } from "../../lib/forward/listener.ts";
 import { pingEvent, pingFromTap, pingInit } from "../../lib/icmp/mod.ts";
 import { ETH_HEADER_SIZE } from "../../lib/link/link.ts";
 import { errno, libc } from "../../lib/sys/libc.ts";
@@ -209,8 +211,36 @@ export class Guest {
     for (const { raw } of [pingState(this.ctx).v4, pingState(this.ctx).v6]) {
       if (raw >= 0) libc.close(raw);
     }
+    for (const raw of udpState(this.ctx).splice.raw) if (raw >= 0) libc.close(raw);
+    this.ctx.guest?.close();
     this.ctx.epoll.close();
   }
+}
+
+/** A port of the host on all addresses, of both families; or what `options` say instead. */
+export function listenOn(port: number, to: number, options: Partial<ListenSpec> = {}): ListenSpec {
+  return {
+    pif: Pif.HOST,
+    address: null,
+    device: null,
+    port,
+    to,
+    target: null,
+    freebind: false,
+    ...options,
+  };
+}
+
+/** A free port of the host: taken and given back. */
+export function freePort(): number {
+  const socket = new HostSocket(address("::"));
+  socket.close();
+  return socket.port;
+}
+
+/** Some bytes that differ with `seed`. */
+export function bytes(n: number, seed = 1): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from({ length: n }, (_, i) => (i * 7 + seed) & 0xff);
 }
 
 /** Our two loopback addresses with the guest's names for them. */

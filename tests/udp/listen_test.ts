@@ -6,28 +6,17 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { E } from "../../lib/sys/errno.ts";
-import { udpListen, udpListenEvent, udpUnlisten } from "../../lib/udp/mod.ts";
+import { TWO_WAY_TIMEOUT, udpListen, udpListenEvent, udpUnlisten } from "../../lib/udp/mod.ts";
 import { address } from "../helpers/fake_context.ts";
 import { decode, hex, layerOf } from "../wire/scapy.ts";
-import { Guest, HostSocket, PATHS, udpFrame } from "./guest.ts";
+import { bytes, freePort, Guest, HostSocket, listenOn, PATHS, udpFrame } from "./guest.ts";
 
 const GUEST_PORT = 5300;
-
-/** A free port of the host: taken and given back. */
-function freePort(): number {
-  const socket = new HostSocket(address("::"));
-  socket.close();
-  return socket.port;
-}
-
-function bytes(n: number, seed = 1): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from({ length: n }, (_, i) => (i * 7 + seed) & 0xff);
-}
 
 for (const { guest: to, name, host, ip } of PATHS) {
   Deno.test(`udpListen() carries datagrams over ${ip} to the guest and back`, async () => {
     const guest = new Guest(), client = new HostSocket(host), port = freePort();
-    const listener = udpListen(guest.ctx, { address: null, port, guestPort: GUEST_PORT });
+    const listener = udpListen(guest.ctx, listenOn(port, GUEST_PORT));
     assert(listener >= 0);
     client.send(bytes(50), port, host);
     client.send(bytes(60), port, host);
@@ -53,7 +42,7 @@ for (const { guest: to, name, host, ip } of PATHS) {
 Deno.test("udpListen() answers from the address that was addressed", () => {
   const guest = new Guest(), client = new HostSocket(), port = freePort();
   const second = address("127.0.0.2");
-  udpListen(guest.ctx, { address: null, port, guestPort: GUEST_PORT });
+  udpListen(guest.ctx, listenOn(port, GUEST_PORT));
   client.send(bytes(5), port, second);
   assertEquals(guest.frames(1).length, 1);
   guest.send([udpFrame(guest.ctx, "192.0.2.2", GUEST_PORT, "192.0.2.1", client.port, bytes(1))]);
@@ -68,7 +57,7 @@ Deno.test("udpListen() answers from the address that was addressed", () => {
 Deno.test("udpListen() takes datagrams of both families in any order", () => {
   const guest = new Guest(), port = freePort();
   const clients = [...PATHS, ...PATHS].map(({ host }) => ({ socket: new HostSocket(host), host }));
-  udpListen(guest.ctx, { address: null, port, guestPort: GUEST_PORT });
+  udpListen(guest.ctx, listenOn(port, GUEST_PORT));
   for (const [k, { socket, host }] of clients.entries()) socket.send(bytes(100 + k), port, host);
   const frames = guest.frames(4);
   const sizes = frames.map((f) => [f[12] << 8 | f[13], f.length - (f[12] === 8 ? 42 : 62)]);
@@ -83,7 +72,7 @@ Deno.test("udpListen() takes datagrams of both families in any order", () => {
 Deno.test("udpListen() tells the guest when its peer is gone", async () => {
   for (const { guest: to, name, host, ip } of PATHS) {
     const guest = new Guest(), client = new HostSocket(host), port = freePort();
-    udpListen(guest.ctx, { address: null, port, guestPort: GUEST_PORT });
+    udpListen(guest.ctx, listenOn(port, GUEST_PORT));
     client.send(bytes(5), port, host);
     guest.frames(1);
     client.close();
@@ -99,7 +88,7 @@ Deno.test("udpListen() tells the guest when its peer is gone", async () => {
 
 Deno.test("udpListen() says why it cannot listen", () => {
   const guest = new Guest(), taken = new HostSocket();
-  const at = { address: address("127.0.0.1"), port: taken.port, guestPort: GUEST_PORT };
+  const at = listenOn(taken.port, GUEST_PORT, { address: address("127.0.0.1") });
   assertEquals(udpListen(guest.ctx, at), -E.EADDRINUSE);
   assertEquals(udpListen(guest.ctx, { ...at, address: address("192.0.2.9") }), -E.EADDRNOTAVAIL);
   assertEquals(udpListen(guest.ctx, { ...at, device: "none0" }), -E.ENODEV);
@@ -107,20 +96,54 @@ Deno.test("udpListen() says why it cannot listen", () => {
   guest.close();
 });
 
-Deno.test("udpUnlisten() ends the listener's flows and frees the port", () => {
-  const guest = new Guest(), client = new HostSocket(), port = freePort();
-  const rule = { address: null, port, guestPort: GUEST_PORT };
+Deno.test("udpUnlisten() frees the port of a listener without flows at once", () => {
+  const guest = new Guest(), port = freePort(), rule = listenOn(port, GUEST_PORT);
   const listener = udpListen(guest.ctx, rule);
+  assertEquals(udpListen(guest.ctx, rule), -E.EADDRINUSE);
+  udpUnlisten(guest.ctx, listener);
+  udpUnlisten(guest.ctx, listener); // harmless
+  udpListenEvent(guest.ctx, listener, 1); // a late event
+  assertEquals(udpListen(guest.ctx, rule), listener);
+  guest.close();
+});
+
+Deno.test("udpUnlisten() keeps the flows of a listener, and lets no others in", () => {
+  const guest = new Guest(), [client, late] = [new HostSocket(), new HostSocket()];
+  const port = freePort(), rule = listenOn(port, GUEST_PORT), { ctx } = guest;
+  const listener = udpListen(ctx, rule);
   client.send(bytes(5), port);
   guest.frames(1);
-  udpUnlisten(guest.ctx, listener);
-  udpListenEvent(guest.ctx, listener, 1); // a late event
-  const answer = udpFrame(guest.ctx, "192.0.2.2", GUEST_PORT, "192.0.2.1", client.port, bytes(1));
-  guest.send([answer]);
-  assertEquals([client.receive(), guest.ctx.closing], [null, 1]);
-  guest.pass(0);
-  assertEquals(guest.ctx.table.activeCount, 0);
-  assertEquals(udpListen(guest.ctx, rule), listener);
+  udpUnlisten(ctx, listener);
+  late.send(bytes(5), port);
+  client.send(bytes(6), port);
+  assertEquals(guest.frames(1).map((frame) => frame.length), [14 + 28 + 6]);
+  guest.send([udpFrame(ctx, "192.0.2.2", GUEST_PORT, "192.0.2.1", client.port, bytes(1))]);
+  assertEquals([client.receive()?.payload, ctx.table.activeCount], [bytes(1), 1]);
+  guest.pass(TWO_WAY_TIMEOUT - 1);
+  assertEquals(udpListen(ctx, { ...rule, device: "lo" }), -E.EADDRINUSE);
+  guest.pass(1);
+  assertEquals(ctx.table.activeCount, 0);
+  assertEquals(udpListen(ctx, { ...rule, to: 1 }), listener); // bound anew
   client.close();
+  late.close();
+  guest.close();
+});
+
+Deno.test("udpListen() takes over a socket that is kept for its flows", () => {
+  const guest = new Guest(), [client, other] = [new HostSocket(), new HostSocket()];
+  const port = freePort(), { ctx } = guest;
+  const listener = udpListen(ctx, listenOn(port, GUEST_PORT));
+  client.send(bytes(5), port);
+  guest.frames(1);
+  udpUnlisten(ctx, listener);
+  assertEquals(udpListen(ctx, listenOn(port, GUEST_PORT + 1)), listener);
+  client.send(bytes(5), port);
+  other.send(bytes(5), port);
+  const ports = guest.frames(2).map((frame) => frame[36] << 8 | frame[37]);
+  assertEquals(ports, [GUEST_PORT, GUEST_PORT + 1]);
+  guest.pass(1000);
+  assertEquals([ctx.table.activeCount, udpListen(ctx, listenOn(port, 1))], [0, -E.EADDRINUSE]);
+  client.close();
+  other.close();
   guest.close();
 });

@@ -11,12 +11,8 @@ import { UDP_SEGMENT } from "../../lib/sys/ip_options.ts";
 import { libc } from "../../lib/sys/libc.ts";
 import { IPPROTO_UDP, setOption } from "../../lib/sys/socket.ts";
 import { ONE_WAY_TIMEOUT, TWO_WAY_TIMEOUT, udpEvent } from "../../lib/udp/mod.ts";
-import { Guest, HostSocket, PATHS, udpFrame } from "./guest.ts";
+import { bytes, Guest, HostSocket, PATHS, udpFrame } from "./guest.ts";
 import { decode, hex, layerOf } from "../wire/scapy.ts";
-
-function bytes(n: number, seed = 1): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from({ length: n }, (_, i) => (i * 7 + seed) & 0xff);
-}
 
 for (const { guest: from, name, host, ip } of PATHS) {
   Deno.test(`UDP over ${ip} crosses both ways with addresses and ports mapped`, async () => {

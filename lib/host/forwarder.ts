@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * Port forwarding of one instance: opens the ports that `-t`, `-u`, `-T` and `-U` name, and keeps those
+ * of `auto` as the other side's.
+ *
+ * Theory of operation: each option is a table of rules with the listeners it has open. What a rule
+ * names outright is opened once, at start: a port that cannot be had is an error, unless the rule is a
+ * weak one (`all`), which takes what there is and leaves some descriptors for connections. Ports of an
+ * `auto` rule are compared once a second with those that are bound on the other side: new ones are
+ * opened, vanished ones closed; connections stay. What we have opened there ourselves is left out, or
+ * both directions would feed each other for ever. UDP without rules of its own follows TCP.
+ *
+ * @module
+ */
+import { getLogger } from "@std/log";
+import { ConfigError } from "../config/error.ts";
+import type { Context } from "../context.ts";
+import { Pif } from "../flow/side.ts";
+import type { BoundPorts } from "../forward/bound_ports.ts";
+import type { ListenSpec } from "../forward/listener.ts";
+import { formatPortRule, type PortRule } from "../forward/ports.ts";
+import { E, errnoName } from "../sys/errno.ts";
+import { AutoPorts, emptyPorts, exclude, forget, has, include, type PortSet } from "./port_set.ts";
+
+/** Ports below it are privileged (ip(7)). */
+const LOW_PORT_LIMIT = 1024;
+/** Descriptors that weak and `auto` rules leave for connections: at most, and as a share. */
+const RESERVE = 1024;
+const RESERVE_SHARE = 8;
+/** Interface that local connections in the namespace come from. */
+const LOOPBACK_DEVICE = "lo";
+
+/** What opens and closes the listeners of a protocol. */
+export interface Ports {
+  /** @returns index of the listener, or a negative errno */
+  listen(spec: ListenSpec): number;
+  unlisten(index: number): void;
+}
+
+/** Rules of the four options. */
+export interface ForwardRules {
+  readonly tcp: readonly PortRule[];
+  readonly udp: readonly PortRule[];
+  readonly tcpNs: readonly PortRule[];
+  readonly udpNs: readonly PortRule[];
+}
+
+/** Where the forwarder gets everything from. */
+export interface ForwarderOptions {
+  readonly tcp: Ports;
+  readonly udp: Ports;
+  readonly rules: ForwardRules;
+  /** Rules of `udp` and `udpNs` that only follow TCP: no message when they come to nothing. */
+  readonly followers: { readonly udp: readonly PortRule[]; readonly udpNs: readonly PortRule[] };
+  readonly freebind: boolean;
+  /** Number of descriptors the process may have. */
+  readonly descriptors: number;
+  /** Ports bound in the guest's namespace and in ours; null: nothing is found out (no `auto`). */
+  readonly bound: { readonly guest: BoundPorts; readonly host: BoundPorts } | null;
+}
+
+/** One option. */
+class Table {
+  /** Ports we listen on for it. */
+  readonly listening: PortSet = emptyPorts();
+  readonly auto: readonly AutoPorts[];
+
+  constructor(
+    readonly option: string,
+    readonly pif: number,
+    readonly ports: Ports,
+    readonly rules: readonly PortRule[],
+    readonly followers: readonly PortRule[] = [],
+  ) {
+    this.auto = rules.filter((rule) => rule.auto).map((rule) => new AutoPorts(rule));
+  }
+
+  get protocol(): string {
+    return this.option.toLowerCase() === "-t" ? "TCP" : "UDP";
+  }
+}
+
+/** What a user can do about a port that cannot be had. */
+function listenHint(reason: number, port: number): string {
+  switch (reason) {
+    case E.EADDRINUSE:
+      return " (the port is in use)";
+    case E.EACCES:
+      return port >= LOW_PORT_LIMIT
+        ? ""
+        : " (ports below 1024 need CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start)";
+    case E.EMFILE:
+      return " (more ports than descriptors: see ulimit -n)";
+    case E.EADDRNOTAVAIL:
+      return " (not an address of this host: see --freebind)";
+    case E.ENODEV:
+      return " (no such interface)";
+  }
+  return "";
+}
+
+function outOfDescriptors(result: number): boolean {
+  return result === -E.EMFILE || result === -E.ENFILE;
+}
+
+/** The port forwarding of one instance. */
+export class Forwarder {
+  readonly #options: ForwarderOptions;
+  readonly #tables: { t: Table; u: Table; T: Table; U: Table };
+  /** Descriptors that weak and `auto` rules may still take. */
+  #budget: number;
+  #warned = false;
+  readonly #bound: Record<"guestTcp" | "guestUdp" | "hostTcp" | "hostUdp", PortSet> = {
+    guestTcp: emptyPorts(),
+    guestUdp: emptyPorts(),
+    hostTcp: emptyPorts(),
+    hostUdp: emptyPorts(),
+  };
+
+  constructor(options: ForwarderOptions) {
+    const { tcp, udp, rules, followers, descriptors } = options;
+    this.#options = options;
+    this.#tables = {
+      t: new Table("-t", Pif.HOST, tcp, rules.tcp),
+      u: new Table("-u", Pif.HOST, udp, rules.udp, followers.udp),
+      T: new Table("-T", Pif.SPLICE, tcp, rules.tcpNs),
+      U: new Table("-U", Pif.SPLICE, udp, rules.udpNs, followers.udpNs),
+    };
+    this.#budget = descriptors - Math.min(RESERVE, Math.floor(descriptors / RESERVE_SHARE));
+  }
+
+  /** Whether {@linkcode Forwarder.scan} has anything to do. */
+  get scans(): boolean {
+    return this.#options.bound !== null &&
+      Object.values(this.#tables).some(({ auto }) => auto.length > 0);
+  }
+
+  /**
+   * Opens everything that is to be open at start.
+   *
+   * @param used descriptors that are open already
+   * @throws ConfigError naming the first port that cannot be had
+   */
+  open(used: number): void {
+    this.#budget -= used;
+    const tables = Object.values(this.#tables);
+    for (const table of tables) {
+      for (const rule of table.rules) if (!rule.auto && !rule.weak) this.#openAll(table, rule);
+    }
+    let left = tables.filter(({ rules }) => weak(rules).length > 0).length;
+    for (const table of tables) {
+      if (weak(table.rules).length === 0) continue;
+      this.#openWeak(table, Math.max(0, Math.floor(this.#budget / left--)));
+    }
+    for (const table of tables) this.#openSome(table, table.followers, this.#budget);
+    this.scan();
+  }
+
+  /** Opens one port for a table. @returns a negative errno when that fails, else its listener */
+  #listen(table: Table, rule: PortRule, port: number): number {
+    const { pif } = table;
+    const result = table.ports.listen({
+      pif,
+      address: rule.address,
+      device: rule.device ?? (pif === Pif.SPLICE ? LOOPBACK_DEVICE : null),
+      port,
+      to: rule.to + port - rule.first,
+      target: rule.target,
+      freebind: this.#options.freebind,
+    });
+    if (result < 0) return result;
+    include(table.listening, port);
+    this.#budget--;
+    return result;
+  }
+
+  #openAll(table: Table, rule: PortRule): void {
+    for (let port = rule.first; port <= rule.last; port++) {
+      const result = this.#listen(table, rule, port);
+      if (result >= 0) continue;
+      const hint = listenHint(-result, port);
+      throw new ConfigError(
+        `${table.option} ${
+          formatPortRule(rule)
+        }: cannot listen on ${table.protocol} port ${port}: ` +
+          errnoName(-result) + hint,
+      );
+    }
+  }
+
+  /** The ports of a table's weak rules, as far as they can be had. */
+  #openWeak(table: Table, budget: number): void {
+    const rules = weak(table.rules);
+    const wanted = rules.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+    const { opened, reason } = this.#openSome(table, rules, budget);
+    if (opened === 0) {
+      const why = reason === 0 ? "" : `: ${errnoName(reason)}`;
+      throw new ConfigError(
+        `${table.option}: none of ${wanted} ${table.protocol} ports can be forwarded${why}`,
+      );
+    }
+    if (reason !== E.EMFILE) return;
+    getLogger().warn(
+      `${table.option}: ${opened} of ${wanted} ${table.protocol} ports are forwarded: ` +
+        `more would leave too few of ${this.#options.descriptors} descriptors (ulimit -n)`,
+    );
+  }
+
+  /** Opens what can be had, up to a number. @returns how many, and why not more (errno, or 0) */
+  #openSome(
+    table: Table,
+    rules: readonly PortRule[],
+    budget: number,
+  ): { opened: number; reason: number } {
+    let opened = 0, reason = 0;
+    for (const rule of rules) {
+      for (let port = rule.first; port <= rule.last; port++) {
+        if (opened >= budget) return { opened, reason: E.EMFILE };
+        const result = this.#listen(table, rule, port);
+        if (outOfDescriptors(result)) return { opened, reason: E.EMFILE };
+        if (result >= 0) opened++;
+        else reason = -result;
+      }
+    }
+    return { opened, reason };
+  }
+
+  /** Opens and closes ports of `auto` rules as the other side's ports come and go. */
+  scan(): void {
+    const { bound } = this.#options;
+    if (!bound || !this.scans) return;
+    const { t, u, T, U } = this.#tables;
+    const { guestTcp, guestUdp, hostTcp, hostUdp } = this.#bound;
+    if (t.auto.length > 0 || u.auto.length > 0) {
+      bound.guest.scanTcp(guestTcp.fill(0));
+      bound.guest.scanUdp(guestUdp.fill(0));
+      forget(guestTcp, T.listening);
+      forget(guestUdp, U.listening);
+    }
+    if (T.auto.length > 0 || U.auto.length > 0) {
+      bound.host.scanTcp(hostTcp.fill(0));
+      bound.host.scanUdp(hostUdp.fill(0));
+      forget(hostTcp, t.listening);
+      forget(hostUdp, u.listening);
+    }
+    for (const auto of t.auto) this.#follow(t, auto, guestTcp, null);
+    for (const auto of u.auto) this.#follow(u, auto, guestUdp, guestTcp);
+    for (const auto of T.auto) this.#follow(T, auto, hostTcp, null);
+    for (const auto of U.auto) this.#follow(U, auto, hostUdp, hostTcp);
+  }
+
+  /** Makes the open ports of an `auto` rule those that are bound. */
+  #follow(table: Table, auto: AutoPorts, bound: PortSet, tcp: PortSet | null): void {
+    auto.compare(bound, tcp, (port, wanted) => {
+      if (!wanted) {
+        table.ports.unlisten(auto.listeners.get(port)!);
+        auto.closed(port);
+        exclude(table.listening, port);
+        this.#budget++;
+        return;
+      }
+      if (has(table.listening, port)) return; // forwarded by another rule
+      const result = this.#budget > 0 ? this.#listen(table, auto.rule, port) : -E.EMFILE;
+      if (result >= 0) auto.opened(port, result);
+      else if (outOfDescriptors(result)) this.#warnOnce(table);
+    });
+  }
+
+  #warnOnce(table: Table): void {
+    if (this.#warned) return;
+    this.#warned = true;
+    getLogger().warn(
+      `${table.option}: not every port is forwarded: too few of ${this.#options.descriptors} ` +
+        "descriptors are left (ulimit -n)",
+    );
+  }
+}
+
+function weak(rules: readonly PortRule[]): PortRule[] {
+  return rules.filter((rule) => rule.weak && !rule.auto);
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * Sets of ports as bitmaps, and what an `auto` rule has open.
+ *
+ * @module
+ */
+import { MAX_PORT, type PortRule } from "../forward/ports.ts";
+
+/** A set of ports: bit `port & 31` of word `port >> 5`. */
+export type PortSet = Uint32Array<ArrayBuffer>;
+
+const WORDS = (MAX_PORT + 1) / 32;
+
+/** A new set without ports. */
+export function emptyPorts(): PortSet {
+  return new Uint32Array(WORDS);
+}
+
+/** Whether a port is in a set. */
+export function has(set: PortSet, port: number): boolean {
+  return (set[port >> 5] & 1 << (port & 31)) !== 0;
+}
+
+/** Adds a port. */
+export function include(set: PortSet, port: number): void {
+  set[port >> 5] |= 1 << (port & 31);
+}
+
+/** Removes a port. */
+export function exclude(set: PortSet, port: number): void {
+  set[port >> 5] &= ~(1 << (port & 31));
+}
+
+/** Removes all ports of another set. */
+export function forget(set: PortSet, other: PortSet): void {
+  for (let w = 0; w < WORDS; w++) set[w] &= ~other[w];
+}
+
+/** An `auto` rule with the ports that it has open. */
+export class AutoPorts {
+  /** Listener of each open port. */
+  readonly listeners: Map<number, number> = new Map();
+  readonly #open: PortSet = emptyPorts();
+  readonly #wanted: PortSet = emptyPorts();
+
+  constructor(readonly rule: PortRule) {}
+
+  /**
+   * Calls `change` for each port of the rule that is to be opened (true) or closed (false), so that
+   * those are open whose counterparts are in `bound` or `more`.
+   */
+  compare(
+    bound: PortSet,
+    more: PortSet | null,
+    change: (port: number, wanted: boolean) => void,
+  ): void {
+    const wanted = this.#wanted.fill(0);
+    const { first, last, to } = this.rule;
+    for (let there = to; there <= to + last - first; there++) {
+      const word = there >> 5;
+      if (bound[word] === 0 && (more === null || more[word] === 0)) {
+        there |= 31; // nothing in this word
+      } else if (has(bound, there) || more !== null && has(more, there)) {
+        include(wanted, first + there - to);
+      }
+    }
+    for (let w = 0; w < WORDS; w++) {
+      let differ = wanted[w] ^ this.#open[w];
+      while (differ !== 0) {
+        const bit = 31 - Math.clz32(differ);
+        const port = w * 32 + bit;
+        differ &= ~(1 << bit);
+        change(port, has(wanted, port));
+      }
+    }
+  }
+
+  /** Notes a new listener. */
+  opened(port: number, listener: number): void {
+    include(this.#open, port);
+    this.listeners.set(port, listener);
+  }
+
+  /** Notes that a listener is closed. */
+  closed(port: number): void {
+    exclude(this.#open, port);
+    this.listeners.delete(port);
+  }
+}

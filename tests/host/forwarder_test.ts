@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/** What is opened when, with listeners that only count. */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { ConfigError } from "../../lib/config/error.ts";
+import type { BoundPorts } from "../../lib/forward/bound_ports.ts";
+import type { ListenSpec } from "../../lib/forward/listener.ts";
+import { parsePortSpec, type PortRule } from "../../lib/forward/ports.ts";
+import { Forwarder, type ForwarderOptions } from "../../lib/host/forwarder.ts";
+import { AutoPorts, emptyPorts, has, include, type PortSet } from "../../lib/host/port_set.ts";
+import { E } from "../../lib/sys/errno.ts";
+import { formatAddress } from "../../lib/wire/address.ts";
+
+/** Listeners of one protocol, as "HOST 80=>8080" texts. */
+class FakePorts {
+  readonly open: Map<number, string> = new Map();
+  /** Ports that cannot be bound, with the reason. */
+  readonly refuse: Map<number, number> = new Map();
+  /** Descriptors left. */
+  room = Infinity;
+  #next = 0;
+
+  listen(spec: ListenSpec): number {
+    const reason = this.refuse.get(spec.port);
+    if (reason) return -reason;
+    if (this.open.size >= this.room) return -E.EMFILE;
+    const where = spec.address ? `${formatAddress(spec.address)}/` : "";
+    const target = spec.target ? `${formatAddress(spec.target)}/` : "";
+    const device = spec.device ? `%${spec.device}/` : "";
+    const bind = spec.freebind ? " freebind" : "";
+    this.open.set(
+      this.#next,
+      `${spec.pif} ${where}${device}${spec.port}=>${target}${spec.to}${bind}`,
+    );
+    return this.#next++;
+  }
+
+  unlisten(index: number): void {
+    assert(this.open.delete(index), "an open listener is closed");
+  }
+
+  get all(): string[] {
+    return [...this.open.values()];
+  }
+}
+
+/** Ports bound on a side. */
+class FakeBound {
+  tcp: number[] = [];
+  udp: number[] = [];
+  scanTcp(into: PortSet): void {
+    for (const port of this.tcp) include(into, port);
+  }
+  scanUdp(into: PortSet): void {
+    for (const port of this.udp) include(into, port);
+  }
+}
+
+/** A forwarder over fakes. */
+function make(
+  rules: Partial<Record<"t" | "u" | "T" | "U" | "followers", string>>,
+  options: Partial<ForwarderOptions> = {},
+) {
+  const parse = (text?: string): PortRule[] => text ? parsePortSpec(text) : [];
+  const tcp = new FakePorts(), udp = new FakePorts();
+  const guest = new FakeBound(), host = new FakeBound();
+  const forwarder = new Forwarder({
+    tcp,
+    udp,
+    rules: {
+      tcp: parse(rules.t),
+      udp: parse(rules.u),
+      tcpNs: parse(rules.T),
+      udpNs: parse(rules.U),
+    },
+    followers: {
+      udp: parse(rules.followers).map((rule) => ({ ...rule, weak: true })),
+      udpNs: [],
+    },
+    freebind: false,
+    descriptors: 20_000,
+    bound: {
+      guest: guest as unknown as BoundPorts,
+      host: host as unknown as BoundPorts,
+    },
+    ...options,
+  });
+  return { forwarder, tcp, udp, guest, host };
+}
+
+Deno.test("open() opens what the rules name, on both sides", () => {
+  const { forwarder, tcp, udp } = make({ t: "80:8080", T: "90-91:190-191" });
+  forwarder.open(10);
+  assertEquals(tcp.all, ["2 80=>8080", "3 %lo/90=>190", "3 %lo/91=>191"]);
+  assertEquals([udp.all, forwarder.scans], [[], false]);
+});
+
+Deno.test("open() passes addresses, interfaces, targets and --freebind on", () => {
+  const { forwarder, udp } = make({ u: "192.0.2.1%eth0/53:192.0.2.9/153" }, { freebind: true });
+  forwarder.open(10);
+  assertEquals(udp.all, ["2 192.0.2.1/%eth0/53=>192.0.2.9/153 freebind"]);
+});
+
+Deno.test("open() names the port that cannot be had, the reason, and what helps", () => {
+  const cases: [number, number, string][] = [
+    [E.EADDRINUSE, 81, "EADDRINUSE (the port is in use)"],
+    [
+      E.EACCES,
+      81,
+      "EACCES (ports below 1024 need CAP_NET_BIND_SERVICE or " +
+      "net.ipv4.ip_unprivileged_port_start)",
+    ],
+    [E.EMFILE, 81, "EMFILE (more ports than descriptors: see ulimit -n)"],
+    [E.EADDRNOTAVAIL, 81, "EADDRNOTAVAIL (not an address of this host: see --freebind)"],
+    [E.ENODEV, 81, "ENODEV (no such interface)"],
+  ];
+  for (const [reason, port, text] of cases) {
+    const { forwarder, tcp } = make({ t: "80-82" });
+    tcp.refuse.set(port, reason);
+    const error = assertThrows(() => forwarder.open(10), ConfigError);
+    assertEquals(error.message, `-t 80-82: cannot listen on TCP port ${port}: ${text}`);
+  }
+});
+
+Deno.test("open() skips what a weak rule cannot have, and fails when that is all", () => {
+  const { forwarder, tcp } = make({ t: "all" });
+  for (let port = 1; port < 1024; port++) tcp.refuse.set(port, E.EACCES);
+  forwarder.open(10);
+  assertEquals(tcp.all[0], "2 1024=>1024");
+  const none = make({ u: "all" });
+  for (let port = 1; port < 65_536; port++) none.udp.refuse.set(port, E.EADDRINUSE);
+  const error = assertThrows(() => none.forwarder.open(10), ConfigError);
+  assert(/^-u: none of \d+ UDP ports can be forwarded: EADDRINUSE$/.test(error.message));
+});
+
+Deno.test("open() leaves descriptors for connections when a weak rule wants them all", () => {
+  const { forwarder, tcp, udp } = make({ t: "all", u: "all" });
+  forwarder.open(100);
+  assertEquals([tcp.open.size, udp.open.size], [9438, 9438]); // (20000 - 1024 - 100) / 2
+  const few = make({ t: "all" }, { descriptors: 800 });
+  few.forwarder.open(100);
+  assertEquals(few.tcp.open.size, 600); // 800 - 800 / 8 - 100
+});
+
+Deno.test("open() lets UDP follow TCP, as far as it can", () => {
+  const { forwarder, udp } = make({ t: "80,90", followers: "80,90" });
+  udp.refuse.set(80, E.EADDRINUSE);
+  forwarder.open(10);
+  assertEquals(udp.all, ["2 90=>90"]);
+});
+
+Deno.test("scan() opens and closes ports with the other side's", () => {
+  const { forwarder, tcp, udp, guest, host } = make({ t: "auto", u: "auto", T: "auto", U: "auto" });
+  host.tcp = [22];
+  forwarder.open(10);
+  assertEquals([tcp.all, udp.all], [["3 %lo/22=>22"], ["3 %lo/22=>22"]]);
+  assertEquals(forwarder.scans, true);
+  guest.tcp = [22, 8080]; // 22 is our own listener there
+  guest.udp = [22, 53];
+  forwarder.scan();
+  assertEquals(tcp.all, ["3 %lo/22=>22", "2 8080=>8080"]);
+  assertEquals(udp.all, ["3 %lo/22=>22", "2 53=>53", "2 8080=>8080"]);
+  host.tcp = [22, 8080]; // 8080 is our own
+  host.udp = [53, 8080];
+  forwarder.scan();
+  forwarder.scan();
+  assertEquals(tcp.open.size, 2);
+  host.tcp = host.udp = [];
+  guest.tcp = guest.udp = [];
+  forwarder.scan();
+  assertEquals([tcp.all, udp.all], [[], []]);
+});
+
+Deno.test("scan() keeps to the ranges of a rule, and maps them", () => {
+  const { forwarder, tcp, guest } = make({ t: "auto,2000-2999:12000-12999" });
+  guest.tcp = [2000, 12_000, 12_999, 13_000];
+  forwarder.open(10);
+  assertEquals(tcp.all.sort(), ["2 2000=>12000", "2 2999=>12999"]);
+});
+
+Deno.test("scan() tries again what could not be had, and leaves static ports alone", () => {
+  const { forwarder, tcp, guest } = make({ t: "auto,2000-2999" });
+  guest.tcp = [2000, 2001];
+  tcp.refuse.set(2000, E.EADDRINUSE);
+  forwarder.open(10);
+  assertEquals(tcp.all, ["2 2001=>2001"]);
+  tcp.refuse.clear();
+  forwarder.scan();
+  assertEquals(tcp.all, ["2 2001=>2001", "2 2000=>2000"]);
+  tcp.room = 2;
+  guest.tcp = [2000, 2001, 2002];
+  forwarder.scan();
+  assertEquals(tcp.open.size, 2);
+});
+
+Deno.test("AutoPorts compares whole words and single ports alike", () => {
+  const [rule] = parsePortSpec("auto,33-20000:1033-21000");
+  const auto = new AutoPorts(rule), bound = emptyPorts(), changes: string[] = [];
+  for (const port of [33, 1032, 1033, 1100, 1119, 21_000, 21_001]) include(bound, port);
+  auto.compare(bound, null, (port, wanted) => {
+    changes.push(`${port} ${wanted}`);
+    auto.opened(port, port);
+  });
+  assertEquals(changes.sort(), ["100 true", "119 true", "20000 true", "33 true"]);
+  bound.fill(0);
+  const more = emptyPorts();
+  include(more, 1100);
+  const closed: number[] = [];
+  auto.compare(bound, more, (port) => closed.push(port));
+  assertEquals(closed.sort((a, b) => a - b), [33, 119, 20_000]);
+  assert(has(more, 1100));
+});
