@@ -17,7 +17,7 @@
  * - **Flow table**: {@linkcode FlowTable}, {@linkcode FlowSide}, states and types.
  * - **Addresses**: {@linkcode parseAddress}, {@linkcode formatAddress}.
  * - **Wire formats**: {@linkcode Packet} and {@linkcode parseIp} for received frames, checksums.
- * - **Port rules**: {@linkcode parsePortSpec}.
+ * - **Port rules**: {@linkcode parsePortSpec}, {@linkcode addPortSpec}, {@linkcode formatPortRules}.
  *
  * @module
  */

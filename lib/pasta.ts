@@ -42,9 +42,11 @@ import {
 } from "./sys/namespace.ts";
 import { catches, sharesForeground } from "./sys/process.ts";
 import { openDescriptors, raiseDescriptorLimit } from "./sys/rlimit.ts";
+import { AF_NETLINK, NETLINK_SOCK_DIAG } from "./sys/sock_diag.ts";
+import { newSocket, SOCK_RAW } from "./sys/socket.ts";
 import { installSignals, SIG, type Signals } from "./sys/signal.ts";
 import { negotiateOffloads } from "./sys/tun.ts";
-import { udpListen, udpUnlisten } from "./udp/mod.ts";
+import { udpKeptPorts, udpListen, udpUnlisten } from "./udp/mod.ts";
 
 /** Exit code of a process that ended by a signal, as shells have it. */
 const SIGNAL_EXIT = 128;
@@ -105,13 +107,20 @@ function makeForwarder(
 ): Forwarder {
   return new Forwarder({
     tcp: loop.tcp,
-    udp: { listen: (spec) => udpListen(ctx, spec), unlisten: (index) => udpUnlisten(ctx, index) },
+    udp: {
+      listen: (spec) => udpListen(ctx, spec),
+      unlisten: (index) => udpUnlisten(ctx, index),
+      kept: (pif) => udpKeptPorts(ctx, pif),
+    },
     ...forwardRules(options),
     freebind: options.freebind,
     descriptors,
     bound: {
-      guest: new BoundPorts(`/proc/${guest.pid}/net`),
-      host: new BoundPorts("/proc/self/net"),
+      guest: new BoundPorts(
+        `/proc/${guest.pid}/net`,
+        ctx.guest!.take(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, ctx.nowMs),
+      ),
+      host: new BoundPorts("/proc/self/net", newSocket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)),
     },
   });
 }

@@ -2,17 +2,23 @@
 /**
  * Which ports are bound in a network namespace: what `auto` follows.
  *
- * Theory of operation: `/proc/PID/net/{tcp,tcp6,udp,udp6}` (proc(5)) have one line per socket. A file
+ * Theory of operation: where the kernel answers sock_diag(7), it is asked for listeners and unconnected UDP
+ * sockets alone. That takes 0.03 ms, and 7 ms for 10,000 ports.
+ *
+ * Otherwise files are read, which costs 5 ms and more each, because the kernel looks through its whole table
+ * of connections behind the last listener. `/proc/PID/net/{tcp,tcp6,udp,udp6}` (proc(5)) have one line per socket. A file
  * once opened keeps showing its namespace, whatever becomes of the process, so that the files are
  * opened once and read again from the beginning for each scan. The kernel gives at most a page per
  * read and makes the lines while reading; `tcp` and `tcp6` list the listeners first (tcp_get_idx()),
- * so reading ends at the first other socket and established connections cost nothing. Lines are read
+ * so reading ends at the first other socket and connections are not printed. Lines are read
  * where they lie, byte by byte; one that a read has cut waits at the start of the buffer for its rest.
  *
  * @module
  */
 import { check, E, SysError } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
+import { SocketDiag } from "../sys/sock_diag.ts";
+import { IPPROTO_TCP, IPPROTO_UDP } from "../sys/socket.ts";
 
 /** A set of ports: bit `port & 31` of word `port >> 5`, 2048 words. */
 export type PortBitmap = Uint32Array;
@@ -131,6 +137,8 @@ export class BoundPorts {
   readonly #tcp: readonly number[];
   readonly #udp: readonly number[];
   readonly #buffer = new Uint8Array(LINE_ROOM + READ_SIZE);
+  /** Null where the kernel does not answer. */
+  #diag: SocketDiag | null;
   /** Where reads go: behind the room for a cut line. */
   readonly #read = this.#buffer.subarray(LINE_ROOM);
 
@@ -138,17 +146,20 @@ export class BoundPorts {
    * Opens the files, four descriptors. A kernel without IPv6 has no files for it.
    *
    * @param path folder of the files, `/proc/PID/net` of a process in the namespace
+   * @param diag socket of `AF_NETLINK`, `SOCK_RAW`, `NETLINK_SOCK_DIAG` made in the namespace, which is
+   *   ours from now on; negative: there is none
    * @throws SysError
    */
-  constructor(path: string) {
+  constructor(path: string, diag: number = -1) {
     this.#path = path;
+    this.#diag = diag < 0 ? null : new SocketDiag(diag);
     const opened: number[] = [];
     try {
       for (const name of ["tcp", "tcp6", "udp", "udp6"]) {
         opened.push(openFile(`${path}/${name}`, name.endsWith("6")));
       }
     } catch (error) {
-      for (const fd of opened) if (fd >= 0) libc.close(fd);
+      for (const fd of [...opened, diag]) if (fd >= 0) libc.close(fd);
       throw error;
     }
     this.#tcp = opened.slice(0, 2).filter((fd) => fd >= 0);
@@ -157,14 +168,25 @@ export class BoundPorts {
 
   /** Adds the ports of TCP listeners to a set. @throws SysError */
   scanTcp(into: PortBitmap): void {
+    if (this.#ask(IPPROTO_TCP, TCP_LISTEN, into)) return;
     for (let i = 0; i < this.#tcp.length; i++) this.#scan(this.#tcp[i], TCP_LISTEN, true, into);
   }
 
   /** Adds the ports of bound UDP sockets that are not connected to a set. @throws SysError */
   scanUdp(into: PortBitmap): void {
+    if (this.#ask(IPPROTO_UDP, UDP_UNCONNECTED, into)) return;
     for (let i = 0; i < this.#udp.length; i++) {
       this.#scan(this.#udp[i], UDP_UNCONNECTED, false, into);
     }
+  }
+
+  /** Asks the kernel. @returns false when it does not answer, now or ever */
+  #ask(protocol: number, state: number, into: PortBitmap): boolean {
+    if (this.#diag === null) return false;
+    if (this.#diag.localPorts(protocol, state, into) === 0) return true;
+    this.#diag.close();
+    this.#diag = null;
+    return false;
   }
 
   #scan(fd: number, state: number, first: boolean, into: PortBitmap): void {
@@ -184,8 +206,10 @@ export class BoundPorts {
     }
   }
 
-  /** Closes the files. */
+  /** Closes files and socket. */
   close(): void {
+    this.#diag?.close();
+    this.#diag = null;
     for (const fd of [...this.#tcp, ...this.#udp]) libc.close(fd);
   }
 }

@@ -85,17 +85,21 @@ function nameOf(address: Address | null): string {
   return address ? formatAddress(address) : "";
 }
 
-/** Sorted, and neighbours of the same kind and translation made one. */
+/** What two rules must share to be merged, as text. */
+function kindOf({ address, device, target, weak, auto }: PortRule): string {
+  return `${nameOf(address)} ${device ?? ""} ${nameOf(target)} ${weak} ${auto}`;
+}
+
+/** Sorted by port and kind, and neighbours of the same kind and translation made one. */
 function merged(rules: readonly PortRule[]): PortRule[] {
+  const sorted = rules.map((rule): [string, PortRule] => [kindOf(rule), rule])
+    .sort(([a, { first: i }], [b, { first: j }]) => i - j || (a < b ? -1 : 1));
   const latest = new Map<string, Mutable<PortRule>>();
   const result: PortRule[] = [];
-  for (const rule of rules.toSorted((a, b) => a.first - b.first)) {
-    const { address, device, target, weak, auto } = rule;
-    const kind = `${nameOf(address)} ${device ?? ""} ${nameOf(target)} ${weak} ${auto}`;
+  for (const [kind, rule] of sorted) {
     const before = latest.get(kind);
-    if (
-      before && before.last + 1 === rule.first && rule.to - before.to === rule.first - before.first
-    ) {
+    const offset = before && rule.first - before.first;
+    if (before && before.last + 1 === rule.first && rule.to - before.to === offset) {
       before.last = rule.last;
       continue;
     }

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Options } from "../config/options.ts";
-import { parsePortSpec, type PortRule, readEphemeralPorts } from "../forward/ports.ts";
+import { parsePortSpec, type PortRule } from "../forward/ports.ts";
 import type { ForwarderOptions } from "./forwarder.ts";
 
 /** Ports of UDP that follow those of TCP: the same numbers, best effort, not translated. */
@@ -25,7 +25,7 @@ function followersOf(rules: readonly PortRule[]): PortRule[] {
 export function forwardRules(options: Options): Pick<ForwarderOptions, "rules" | "followers"> {
   const { tcpRules, udpRules, tcpNsRules, udpNsRules } = options;
   const usual = options.mode === "pasta"
-    ? parsePortSpec("auto", { ephemeral: readEphemeralPorts() })
+    ? parsePortSpec("auto", { ephemeral: options.ephemeralPorts })
     : [];
   const tcp = options.tcp ? tcpRules ?? usual : [];
   const tcpNs = options.tcp ? tcpNsRules ?? usual : [];

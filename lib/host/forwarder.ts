@@ -35,6 +35,8 @@ export interface Ports {
   /** @returns index of the listener, or a negative errno */
   listen(spec: ListenSpec): number;
   unlisten(index: number): void;
+  /** Ports that are bound still though they were closed: connections use them. Default: none. */
+  kept?(pif: number): readonly number[];
 }
 
 /** Rules of the four options. */
@@ -234,14 +236,14 @@ export class Forwarder {
     if (t.auto.length > 0 || u.auto.length > 0) {
       bound.guest.scanTcp(guestTcp.fill(0));
       bound.guest.scanUdp(guestUdp.fill(0));
-      forget(guestTcp, T.listening);
-      forget(guestUdp, U.listening);
+      forgetOurs(guestTcp, T);
+      forgetOurs(guestUdp, U);
     }
     if (T.auto.length > 0 || U.auto.length > 0) {
       bound.host.scanTcp(hostTcp.fill(0));
       bound.host.scanUdp(hostUdp.fill(0));
-      forget(hostTcp, t.listening);
-      forget(hostUdp, u.listening);
+      forgetOurs(hostTcp, t);
+      forgetOurs(hostUdp, u);
     }
     for (const auto of t.auto) this.#follow(t, auto, guestTcp, null);
     for (const auto of u.auto) this.#follow(u, auto, guestUdp, guestTcp);
@@ -274,6 +276,12 @@ export class Forwarder {
         "descriptors are left (ulimit -n)",
     );
   }
+}
+
+/** Removes the ports that a table has open where they were found. */
+function forgetOurs(found: PortSet, { listening, ports, pif }: Table): void {
+  forget(found, listening);
+  for (const port of ports.kept?.(pif) ?? []) exclude(found, port);
 }
 
 function weak(rules: readonly PortRule[]): PortRule[] {

@@ -240,3 +240,17 @@ export const epollEvent = layout("struct epoll_event", ["sys/epoll.h"], onX86 ? 
   events: [0, 4],
   data: [onX86 ? 4 : 8, 8],
 });
+
+/** Question about sockets (sock_diag(7)). */
+export const inetDiagReq = layout("struct inet_diag_req_v2", ["linux/inet_diag.h"], 56, {
+  sdiag_family: [0, 1],
+  sdiag_protocol: [1, 1],
+  idiag_states: [4, 4],
+});
+
+/** One socket (sock_diag(7)). */
+export const inetDiagMsg = layout("struct inet_diag_msg", ["linux/inet_diag.h"], 72, {
+  idiag_family: [0, 1],
+  idiag_state: [1, 1],
+  "id.idiag_sport": [4, 2],
+});

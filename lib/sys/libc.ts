@@ -41,6 +41,10 @@ const library = Deno.dlopen("libc.so.6", {
     result: "i32",
   },
   dup: { parameters: ["i32" /* fd */], result: "i32" },
+  dup3: { parameters: ["i32", /* oldfd */ "i32", /* newfd */ "i32" /* flags */], result: "i32" },
+  flock: { parameters: ["i32", /* fd */ "i32" /* operation */], result: "i32" },
+  fchmod: { parameters: ["i32", /* fd */ "u32" /* mode */], result: "i32" },
+  ftruncate: { parameters: ["i32", /* fd */ "i64" /* length */], result: "i32" },
   fcntl: { parameters: ["i32", /* fd */ "i32", /* cmd */ "i32" /* arg */], result: "i32" },
   ioctl: { parameters: ["i32", /* fd */ "u32", /* request */ "buffer" /* argp */], result: "i32" },
   ioctlNumber: {
@@ -170,6 +174,12 @@ const library = Deno.dlopen("libc.so.6", {
   geteuid: { parameters: [], result: "u32" },
   getgid: { parameters: [], result: "u32" },
   getegid: { parameters: [], result: "u32" },
+  getppid: { parameters: [], result: "i32" },
+  setgroups: { parameters: ["usize", /* size */ "buffer" /* list */], result: "i32" },
+  setresgid: { parameters: ["u32", /* rgid */ "u32", /* egid */ "u32" /* sgid */], result: "i32" },
+  setresuid: { parameters: ["u32", /* ruid */ "u32", /* euid */ "u32" /* suid */], result: "i32" },
+  getpwnam: { parameters: ["buffer" /* name */], result: "pointer" },
+  getgrnam: { parameters: ["buffer" /* name */], result: "pointer" },
   kill: { parameters: ["i32", /* pid */ "i32" /* sig */], result: "i32" },
   waitpid: {
     parameters: ["i32", /* pid */ "buffer", /* status */ "i32" /* options */],

@@ -93,8 +93,7 @@ function moveOnce(state: SpliceState, i: number, s: number): number {
 
 /** What a read that returned -1 means. */
 function readError(): number {
-  const error = errno();
-  return error === E.EAGAIN || error === E.EINTR ? EMPTY : FAILED_SOURCE;
+  return errno() === E.EAGAIN ? EMPTY : FAILED_SOURCE; // what does not block is not interrupted
 }
 
 /** Reads into the static buffer and sends that on; `pipe` takes what the destination does not. */
@@ -131,7 +130,7 @@ function spliceOnce(state: SpliceState, i: number, s: number, pipe: number): num
     data[d + SpliceWord.BITS] &= ~(SpliceBit.BULK << s); // recv(2) decides whether it is the end
     return copyOnce(state, i, s, pipe);
   }
-  if (bytes < 0) return bytes === -E.EAGAIN || bytes === -E.EINTR ? EMPTY : FAILED_SOURCE;
+  if (bytes < 0) return bytes === -E.EAGAIN ? EMPTY : FAILED_SOURCE;
   count(data, d + SpliceWord.BYTES + s * BYTES_WORDS, bytes);
   const full = bytes === pipes.size[pipe];
   const sent = splice(pipes.output[pipe], data[d + SpliceWord.FD + 1 - s], bytes);
@@ -191,7 +190,6 @@ function pushStuck(state: SpliceState, i: number, s: number): number {
   const to = data[d + SpliceWord.FD + 1 - s];
   while (data[d + SpliceWord.STUCK + s] > 0) {
     const sent = splice(pipes.output[pipe], to, data[d + SpliceWord.STUCK + s]);
-    if (sent === -E.EINTR) continue;
     if (sent === -E.EAGAIN) {
       data[d + SpliceWord.BITS] |= SpliceBit.FULL << s;
       return FULL;

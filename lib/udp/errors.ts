@@ -11,12 +11,11 @@
  *
  * @module
  */
-import { INI, SIDE_EADDR, SIDE_OADDR, SIDE_PORTS, SIDE_WORDS, TGT } from "../flow/side.ts";
+import { INI, SIDE_EADDR, SIDE_WORDS, TGT } from "../flow/side.ts";
 import {
   isRelayed,
   nameForGuest,
   quoteOffset,
-  quoteRoom,
   secondWord,
   sendQuotedError,
 } from "../icmp/error.ts";
@@ -35,12 +34,10 @@ import {
   socketError,
 } from "../sys/socket.ts";
 import { isV4 } from "../wire/address.ts";
-import { pseudoSum, transportChecksum } from "../wire/checksum.ts";
-import { IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
-import { IPV6_HEADER_SIZE, writeIpv6 } from "../wire/ipv6.ts";
-import { UDP_CHECKSUM, UDP_HEADER_SIZE, writeUdpHeader } from "../wire/udp.ts";
+import { letGo } from "./flow.ts";
 import { ownedBy } from "./inbound.ts";
 import { readAddresses } from "./peer.ts";
+import { writeQuote } from "./quote.ts";
 import { relayToSender } from "./splice_errors.ts";
 import { base, ERROR_PAYLOAD, Flag, hostSide, tapSide, type UdpState, W } from "./state.ts";
 
@@ -105,6 +102,8 @@ function relay(state: UdpState, flow: number, sender: number, bytes: number): vo
   bytes = Math.min(bytes, ERROR_PAYLOAD);
   if (state.data[base(flow) + W.FLAGS] & Flag.SPLICED) {
     relayToSender(state, from, type, code, bytes);
+    const listener = state.data[base(flow) + W.LISTENER] - 1;
+    if (sender === INI && state.listeners[listener].retired) letGo(state, flow);
   } else if (isRelayed(v4, type)) {
     const info = arena.u32[(at + sockExtendedErr.at.ee_info) >> 2];
     relayToGuest(state, flow, at, type, code, secondWord(v4, type, code, info), bytes);
@@ -126,42 +125,9 @@ function relayToGuest(
   offender.fill(0);
   readSockaddr(arena.dv, at + sockExtendedErr.size, offender, 0);
   nameForGuest(ctx, offender, sides, tap, hostSide(state, flow));
-  const quote = rebuild(state, flow, tap, v4, bytes);
-  const version = v4 ? 4 : 6;
-  sendQuotedError(
-    ctx,
-    version,
-    type,
-    code,
-    word,
-    offender,
-    0,
-    sides,
-    tap + SIDE_EADDR,
-    quote,
-  );
-}
-
-/** Writes the guest's packet where an error quotes it. @returns its bytes */
-function rebuild(state: UdpState, flow: number, tap: number, v4: boolean, bytes: number): number {
-  const { ctx, sides } = state, view = ctx.link.arena.dv, to = ctx.link.arena.u8;
-  const version = v4 ? 4 : 6;
-  const l3 = quoteOffset(ctx, version), ip = v4 ? IPV4_HEADER_SIZE : IPV6_HEADER_SIZE;
-  const l4 = l3 + ip, guest = tap + SIDE_EADDR, our = tap + SIDE_OADDR;
-  const payload = Math.min(bytes, quoteRoom(version) - ip - UDP_HEADER_SIZE);
-  const length = UDP_HEADER_SIZE + payload;
-  const ttl = state.data[base(flow) + W.PATH] & TTL_MASK;
-  if (v4) {
-    writeIpv4(view, l3, ip + length, IPPROTO_UDP, ttl, 0, true, sides, guest, sides, our);
-  } else {
-    writeIpv6(view, l3, length, IPPROTO_UDP, ttl, 0, sides, guest, sides, our);
-  }
-  const from = state.arena.u8, data = l4 + UDP_HEADER_SIZE;
-  for (let k = 0; k < payload; k++) to[data + k] = from[state.errorPayload + k];
-  const ports = sides[tap + SIDE_PORTS];
-  writeUdpHeader(view, l4, ports >>> 16, ports & 0xffff, length, 0);
-  const initial = pseudoSum(sides, guest, sides, our, IPPROTO_UDP, length);
-  const checksum = transportChecksum(view, l4, length, IPPROTO_UDP, initial);
-  view.setUint16(l4 + UDP_CHECKSUM, checksum);
-  return ip + length;
+  const version = v4 ? 4 : 6, ttl = state.data[base(flow) + W.PATH] & TTL_MASK;
+  const to = quoteOffset(ctx, version);
+  const quote = writeQuote(state, ctx.link.arena, to, sides, tap, ttl, bytes);
+  const guest = tap + SIDE_EADDR;
+  sendQuotedError(ctx, version, type, code, word, offender, 0, sides, guest, quote);
 }

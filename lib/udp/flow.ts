@@ -35,6 +35,8 @@ import { base, Flag, touch, type UdpState, W } from "./state.ts";
 /** Seconds without traffic after which a flow ends: seen in one direction only, and in both. */
 export const ONE_WAY_TIMEOUT = 30; // RFC 4787 §4.3 knows NATs with 30 s for unanswered mappings
 export const TWO_WAY_TIMEOUT = 120; // RFC 4787 §4.3, REQ-5: not less than two minutes
+/** Likewise, once its port was given up: others wait for the port. */
+export const RETIRED_TIMEOUT = 5;
 const BOTH_WAYS = Flag.FROM_GUEST | Flag.TO_GUEST;
 
 /** Whether both ends of a side are single nodes with ports. */
@@ -143,11 +145,23 @@ export function isOpen(state: UdpState, i: number): boolean {
 /** Timer of the flow table: closes flow `i` and says so when it has been idle for too long. */
 export function expire(state: UdpState, i: number, nowMs: number): boolean {
   const at = base(i);
-  const both = (state.data[at + W.FLAGS] & BOTH_WAYS) === BOTH_WAYS;
   const idle = Math.floor(nowMs / 1000) - state.data[at + W.ACTIVE_AT];
-  if (idle < (both ? TWO_WAY_TIMEOUT : ONE_WAY_TIMEOUT)) return false;
+  if (idle < timeoutOf(state, at)) return false;
   closeFlow(state, i, "idle");
   return true;
+}
+
+/** Seconds that a flow whose data start at `at` may be idle. */
+function timeoutOf(state: UdpState, at: number): number {
+  const listener = state.data[at + W.LISTENER] - 1;
+  if (listener >= 0 && state.listeners[listener].retired) return RETIRED_TIMEOUT;
+  const both = (state.data[at + W.FLAGS] & BOTH_WAYS) === BOTH_WAYS;
+  return both ? TWO_WAY_TIMEOUT : ONE_WAY_TIMEOUT;
+}
+
+/** Has flow `i` end by the next timer, as if it had been idle. */
+export function letGo(state: UdpState, i: number): void {
+  state.data[base(i) + W.ACTIVE_AT] = Math.floor(state.ctx.nowMs / 1000) - TWO_WAY_TIMEOUT;
 }
 
 function closeFlow(state: UdpState, i: number, why: string): void {

@@ -5,12 +5,16 @@
  * Theory of operation: a flow that came by a listener is answered through it, as only its socket has the
  * port that the peer addressed. So a port that is given up while flows use it is *retired*: its socket
  * stays, takes datagrams of the flows there are and no others, and is closed when the last of them has
- * ended, or taken over when the same port is asked for again. Each listener counts its flows, and
- * places of closed ones are kept in a list, so that nothing here depends on how many listeners there are.
+ * ended, or taken over when the same port is asked for again. As a port is most often given up because
+ * the program behind it has gone, and its number is wanted by another, such flows have to be in use:
+ * they end after `RETIRED_TIMEOUT` (5) seconds without traffic, and a spliced one at once when its
+ * target refuses a datagram. Each listener counts its flows, and places of closed ones are kept in a
+ * list, so that nothing here depends on how many listeners there are.
  *
  * @module
  */
 import { type Context, EventType } from "../context.ts";
+import { Pif } from "../flow/side.ts";
 import { bindListener, type ListenSpec } from "../forward/listener.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { IP_PKTINFO, IP_RECVERR, IPV6_RECVPKTINFO } from "../sys/ip_options.ts";
@@ -58,18 +62,30 @@ export function udpListen(ctx: Context, spec: ListenSpec): number {
     flows: 0,
     retired: false,
     v4: true,
-    spliced: false,
+    spliced: pif === Pif.SPLICE,
   };
   return index;
 }
 
-/** Stops listening. Flows that came from there go on; until they end, the port stays in use. */
+/** Stops listening. Flows that came from there and are in use go on; until they end, so is the port. */
 export function udpUnlisten(ctx: Context, index: number): void {
   const state = udpState(ctx), listener = state.listeners[index];
   if (!listener || listener.fd < 0 || listener.retired) return;
   if (listener.flows === 0) return close(state, index);
   listener.retired = true;
   state.retired.set(keyOf(listener), index);
+}
+
+/**
+ * Ports on one side that nobody listens on any more, but whose sockets are kept for their flows: they
+ * are bound, and yet no program's. Allocates.
+ *
+ * @param pif `Pif.HOST` or `Pif.SPLICE`
+ */
+export function udpKeptPorts(ctx: Context, pif: number): number[] {
+  const { retired, listeners } = udpState(ctx);
+  return [...retired.values()].map((index) => listeners[index])
+    .filter((listener) => listener.pif === pif).map(({ port }) => port);
 }
 
 /** One flow of listener `index` has ended. */

@@ -45,11 +45,11 @@ import {
 import { expire } from "./flow.ts";
 import { udpState } from "./state.ts";
 
-export { ONE_WAY_TIMEOUT, TWO_WAY_TIMEOUT } from "./flow.ts";
+export { ONE_WAY_TIMEOUT, RETIRED_TIMEOUT, TWO_WAY_TIMEOUT } from "./flow.ts";
 export { udpFlush, udpFromTap } from "./from_tap.ts";
 export { udpEvent } from "./from_socket.ts";
 export { udpListenEvent } from "./listen.ts";
-export { udpListen, udpUnlisten } from "./listeners.ts";
+export { udpKeptPorts, udpListen, udpUnlisten } from "./listeners.ts";
 
 const USUAL_TTL = 64; // RFC 1700, default TTL
 

@@ -26,9 +26,9 @@ import {
   SIDE_WORDS,
   TGT,
 } from "../flow/side.ts";
+import type { Arena } from "../sys/arena.ts";
 import { E } from "../sys/errno.ts";
 import { UDP_GRO, UDP_SEGMENT } from "../sys/ip_options.ts";
-import type { Arena } from "../sys/arena.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { cmsgSpace, type MessageVector, writeCmsg } from "../sys/message_vector.ts";
 import { packetInfoSpace, writePacketInfo } from "../sys/packet_info.ts";

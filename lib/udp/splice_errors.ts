@@ -13,8 +13,8 @@
  *
  * @module
  */
-import { Pif, SIDE_EADDR, SIDE_OADDR, SIDE_PIF, SIDE_PORTS } from "../flow/side.ts";
-import { MAX_QUOTE4, MAX_QUOTE6, unreachableCode } from "../icmp/error.ts";
+import { Pif, SIDE_EADDR, SIDE_OADDR, SIDE_PIF } from "../flow/side.ts";
+import { unreachableCode } from "../icmp/error.ts";
 import { E } from "../sys/errno.ts";
 import { libc } from "../sys/libc.ts";
 import {
@@ -30,7 +30,6 @@ import {
   writeSockaddr,
 } from "../sys/socket.ts";
 import { isLoopback, isV4, sameAddress } from "../wire/address.ts";
-import { pseudoSum, transportChecksum } from "../wire/checksum.ts";
 import {
   finishIcmp,
   ICMP_FRAGMENTATION_NEEDED,
@@ -39,9 +38,9 @@ import {
   writeIcmpError,
 } from "../wire/icmp.ts";
 import { finishIcmpv6, ICMPV6_UNREACHABLE } from "../wire/icmpv6.ts";
-import { IPPROTO_ICMP, IPPROTO_UDP, IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
+import { IPPROTO_ICMP, IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
 import { IPPROTO_ICMPV6, IPV6_HEADER_SIZE, writeIpv6 } from "../wire/ipv6.ts";
-import { UDP_CHECKSUM, UDP_HEADER_SIZE, writeUdpHeader } from "../wire/udp.ts";
+import { writeQuote } from "./quote.ts";
 import { Raw } from "./splice_state.ts";
 import type { UdpState } from "./state.ts";
 
@@ -133,7 +132,7 @@ function build(
   const peer = at + SIDE_EADDR, our = at + SIDE_OADDR;
   const ip = v4 ? IPV4_HEADER_SIZE : IPV6_HEADER_SIZE, icmp = error + ip;
   const quote = icmp + ICMP_HEADER_SIZE;
-  const length = ICMP_HEADER_SIZE + writeQuote(state, quote, words, at, v4, bytes);
+  const length = ICMP_HEADER_SIZE + writeQuote(state, arena, quote, words, at, TTL, bytes);
   if (v4) {
     writeIpv4(view, error, ip + length, IPPROTO_ICMP, TTL, 0, true, words, our, words, peer);
     writeIcmpError(view, icmp, ICMP_UNREACHABLE, code, 0);
@@ -143,34 +142,5 @@ function build(
     writeIcmpError(view, icmp, ICMPV6_UNREACHABLE, code, 0);
     finishIcmpv6(view, icmp, length, words, our, words, peer);
   }
-  return ip + length;
-}
-
-/** Writes the sender's datagram at `off`, as far as it is quoted. @returns its bytes */
-function writeQuote(
-  state: UdpState,
-  off: number,
-  words: Int32Array,
-  at: number,
-  v4: boolean,
-  bytes: number,
-): number {
-  const { arena } = state.splice, view = arena.dv, to = arena.u8, from = state.arena.u8;
-  const peer = at + SIDE_EADDR, our = at + SIDE_OADDR;
-  const ip = v4 ? IPV4_HEADER_SIZE : IPV6_HEADER_SIZE, l4 = off + ip;
-  const payload = Math.min(bytes, (v4 ? MAX_QUOTE4 : MAX_QUOTE6) - ip - UDP_HEADER_SIZE);
-  const length = UDP_HEADER_SIZE + payload;
-  if (v4) {
-    writeIpv4(view, off, ip + length, IPPROTO_UDP, TTL, 0, true, words, peer, words, our);
-  } else {
-    writeIpv6(view, off, length, IPPROTO_UDP, TTL, 0, words, peer, words, our);
-  }
-  const data = l4 + UDP_HEADER_SIZE;
-  for (let k = 0; k < payload; k++) to[data + k] = from[state.errorPayload + k];
-  const ports = words[at + SIDE_PORTS];
-  writeUdpHeader(view, l4, ports >>> 16, ports & 0xffff, length, 0);
-  const initial = pseudoSum(words, peer, words, our, IPPROTO_UDP, length);
-  const checksum = transportChecksum(view, l4, length, IPPROTO_UDP, initial);
-  view.setUint16(l4 + UDP_CHECKSUM, checksum);
   return ip + length;
 }

@@ -42,6 +42,7 @@ export function startSpliced(state: UdpState, index: number): number {
   if (i < 0 || ctx.epoll.add(fd, EPOLL.IN | EPOLL.ERR, EventType.UDP, i) < 0) {
     libc.close(fd);
     if (i >= 0) ctx.table.allocCancel(i);
+    splice.shortAt = ctx.nowMs;
     return -1;
   }
   ctx.table.hashInsert(i, INI);

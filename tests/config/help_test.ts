@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { helpText } from "../../lib/config/help.ts";
+import { PORT_FORMS } from "../../lib/config/port_forms.ts";
+import { parsePortSpec } from "../../lib/forward/ports.ts";
 import { OPTION_GROUPS, OPTIONS } from "../../lib/config/table.ts";
 
 Deno.test("helpText() names every option of the mode, and none that is not there yet", () => {
@@ -41,5 +43,21 @@ Deno.test("the option table has no name or letter twice, and every group is used
     assertMatch(name, /^[a-z][a-z0-9-]+$/);
     assert(short === undefined || /^[a-zA-Z0-9]$/.test(short));
     assert(value !== "");
+  }
+});
+
+Deno.test("helpText() shows the forms of port specifications, and no auto for passt", () => {
+  for (const { form } of PORT_FORMS) assertStringIncludes(helpText("pasta"), `\n    ${form} `);
+  assertEquals(helpText("passt").includes("\n    auto "), false);
+  assertStringIncludes(helpText("passt"), "\n    all ");
+});
+
+Deno.test("every form of port specifications that help shows is one", () => {
+  for (const { form } of PORT_FORMS) {
+    const text = form.replaceAll("ADDR", "192.0.2.1").replaceAll("IF", "lo").replaceAll(
+      "SPEC",
+      "22",
+    );
+    for (const spec of text.split(", ")) assertEquals(parsePortSpec(spec).length > 0, true, spec);
   }
 });

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assertEquals, assertThrows } from "@std/assert";
 import { ConfigError, type Options, parseOptions } from "../../lib/config/options.ts";
+import {
+  DEFAULT_EPHEMERAL,
+  formatPortRules,
+  type PortRule,
+  readEphemeralPorts,
+} from "../../lib/forward/ports.ts";
 import { formatAddress } from "../../lib/wire/address.ts";
 
 /** Splits at spaces; `_` stands for a space within an argument, `''` for an empty one. */
@@ -10,6 +16,7 @@ function words(line: string): string[] {
 }
 
 const text = (address: Int32Array | null) => address && formatAddress(address);
+const ports = (rules: PortRule[] | null) => rules && formatPortRules(rules);
 const hex = (mac: Uint8Array | null) => mac && [...mac].map((b) => b.toString(16)).join(":");
 
 /** Command line behind `pasta`, what to look at, what it must be. */
@@ -113,12 +120,28 @@ const GOOD: readonly [string, (options: Options) => unknown, unknown][] = [
     o.v4.outboundInterface,
     o.v6.outboundInterface,
   ], ["eth0", "eth1"]],
-  ["-t 22", (o) => o.tcpPorts, ["22"]],
-  ["-t 22,8080:80 -t none -u 53", (o) => [o.tcpPorts, o.udpPorts], [["22,8080:80", "none"], [
-    "53",
-  ]]],
-  ["-t 22 -t 80:22 -u 22", (o) => [o.tcpPorts, o.udpPorts], [["22", "80:22"], ["22"]]],
-  ["-T none -U auto", (o) => [o.tcpNs, o.udpNs], [["none"], ["auto"]]],
+  ["", (o) => [o.tcpRules, o.udpRules, o.tcpNsRules, o.udpNsRules], [null, null, null, null]],
+  ["-t 22", (o) => [ports(o.tcpRules), ports(o.udpRules)], [["22"], null]],
+  ["-t 22,8080:80 -u 53", (o) => [ports(o.tcpRules), ports(o.udpRules)], [["22,8080:80"], ["53"]]],
+  ["-t 22 -t 80:22 -u 22", (o) => [ports(o.tcpRules), ports(o.udpRules)], [["22,80:22"], ["22"]]],
+  ["-t none --tcp-ports none", (o) => o.tcpRules, []],
+  ["-t all -u auto", (o) => [ports(o.tcpRules), ports(o.udpRules)], [["all"], ["auto"]]],
+  ["-t ~22 -u auto,53", (o) => [ports(o.tcpRules), ports(o.udpRules)], [["all,~22"], ["auto,53"]]],
+  ["-t 192.0.2.1%lo/20-30,~25", (o) => ports(o.tcpRules), ["192.0.2.1%lo/20-24,26-30"]],
+  ["-t 192.0.2.1/22 --tcp-ports=::1/22", (o) => ports(o.tcpRules), ["192.0.2.1/22", "[::1]/22"]],
+  ["-t 80:192.0.2.7/81", (o) => ports(o.tcpRules), ["80:192.0.2.7/81"]],
+  ["-T none -U auto", (o) => [o.tcpNsRules, ports(o.udpNsRules)], [[], ["auto"]]],
+  ["-T 22,80:8080 -T 23 -U all", (o) => [ports(o.tcpNsRules), ports(o.udpNsRules)], [
+    ["22-23,80:8080"],
+    ["all"],
+  ]],
+  ["-T 80:[2001:db8::7]", (o) => ports(o.tcpNsRules), ["80:[2001:db8::7]"]],
+  ["", (o) => [o.freebind, o.noSplice, o.hostLoToNsLo], [false, false, false]],
+  ["--freebind --no-splice --host-lo-to-ns-lo", (o) => [o.freebind, o.noSplice, o.hostLoToNsLo], [
+    true,
+    true,
+    true,
+  ]],
   ["--no-tcp --no-udp --no-icmp", (o) => [o.tcp, o.udp, o.icmp], [false, false, false]],
   ["--no-dhcp --no-dhcpv6 --no-ndp --no-ra", (o) => [o.dhcp, o.dhcpv6, o.ndp, o.ra], [
     false,
@@ -148,7 +171,7 @@ const BAD: readonly [string, string][] = [
   ["pasta -z", "-z: unknown option (see --help)"],
   ["pasta -qz", "-z: unknown option (see --help)"],
   ["pasta -mtu", "-m tu: not an MTU (1280 to 65520, or 0 to set none)"],
-  ["pasta -trace", '-t race: "race" is not a port (1 to 65535)'],
+  ["pasta -trace", '-t race: "race" is not a port (1 to 65535), a range, all, auto or none'],
   ["pasta --quiet=1", "--quiet=1: --quiet takes no value"],
   ["pasta -m", "-m: needs a value (MTU)"],
   ["pasta -qm", "-m: needs a value (MTU)"],
@@ -232,30 +255,51 @@ const BAD: readonly [string, string][] = [
   ["pasta --dhcp-dns --no-dhcp-dns", "--dhcp-dns and --no-dhcp-dns: only one of them can be given"],
   ["pasta -t 0", '-t 0: "0" is not a port (1 to 65535)'],
   ["pasta -t 65536", '-t 65536: "65536" is not a port (1 to 65535)'],
-  ["pasta -t http", '-t http: "http" is not a port (1 to 65535)'],
-  ["pasta -u 53:", '-u 53:: "" is not a port (1 to 65535)'],
   [
-    "pasta -t 22,",
-    "-t 22,: empty port (accepted: none, PORT or PORT:PORT, several separated by commas)",
+    "pasta -t http",
+    '-t http: "http" is not a port (1 to 65535), a range, all, auto or none',
+  ],
+  ["pasta -u 53:", '-u 53:: "53:": "" is not a port (1 to 65535)'],
+  ["pasta -t 22,", "-t 22,: a part of the list is empty"],
+  [
+    "pasta --udp-ports ''",
+    '--udp-ports "": no ports given (none, all, auto, or ports such as 22,8080-8090:80-90)',
+  ],
+  ["pasta -t 80-22", '-t 80-22: "80-22" is a reversed range (FIRST-LAST)'],
+  ["pasta -t 22,22", '-t 22,22: "22" overlaps "22" (port 22)'],
+  ["pasta -t 22 -t 80,22:23", '-t 80,22:23: "22:23" overlaps "22" given before (port 22)'],
+  ["pasta -u 53 -u none", '-u none: "none" contradicts "53" given before'],
+  ["pasta -u none -u 53", '-u 53: "53" contradicts "none" given before'],
+  ["pasta -t all -t 22", '-t 22: "22" overlaps "all" given before (port 22)'],
+  ["pasta -t 300.1.1.1/22", '-t 300.1.1.1/22: "300.1.1.1" is not an IPv4 or IPv6 address'],
+  [
+    "pasta -t %0123456789abcdef/22",
+    "-t %0123456789abcdef/22: " +
+    '"%0123456789abcdef": "0123456789abcdef" is not an interface name (at most 15 bytes)',
   ],
   [
-    "pasta -t 22-80",
-    '-t 22-80: "22-80" is not supported yet (accepted: none, PORT or PORT:PORT, several separated by commas)',
+    "pasta -T 127.0.0.1/22",
+    '-T 127.0.0.1/22: "127.0.0.1/": ports of the namespace have no listening address',
+  ],
+  ["pasta -U %lo/53", '-U %lo/53: "%lo/": ports of the namespace have no listening address'],
+  ["pasta -T 22 -T 20-30", '-T 20-30: "20-30" overlaps "22" given before (port 22)'],
+  [
+    "passt -t auto",
+    '-t auto: "auto" is only for namespaces: what a virtual machine listens on cannot be seen',
   ],
   [
-    "pasta -t auto",
-    '-t auto: "auto" is not supported yet (accepted: none, PORT or PORT:PORT, several separated by commas)',
+    "passt -u auto,53",
+    '-u auto,53: "auto" is only for namespaces: what a virtual machine listens on cannot be seen',
   ],
-  ["pasta -t 22,22", "-t 22,22: port 22 is given twice"],
-  ["pasta -t 22 -t 80,22:23", "-t 80,22:23: port 22 is given twice"],
-  ["pasta -u 53 -u none -u 53", "-u 53: port 53 is given twice"],
-  ["pasta -T 22", "-T 22: not supported yet (accepted: none or auto)"],
-  ["pasta -U 53", "-U 53: not supported yet (accepted: none or auto)"],
+  ["passt -T 22", "-T: only for pasta, not for passt"],
+  ["passt --no-splice", "--no-splice: only for pasta, not for passt"],
+  ["passt --host-lo-to-ns-lo", "--host-lo-to-ns-lo: only for pasta, not for passt"],
+  ["pasta --freebind=1", "--freebind=1: --freebind takes no value"],
 ];
 
 for (const [line, pick, expected] of GOOD) {
   Deno.test(`parseOptions() accepts "pasta ${line}" giving ${JSON.stringify(expected)}`, () => {
-    assertEquals(pick(parseOptions(["pasta", ...words(line)])), expected);
+    assertEquals(pick(parseOptions(["pasta", ...words(line)], DEFAULT_EPHEMERAL)), expected);
   });
 }
 
@@ -278,4 +322,14 @@ Deno.test("parseOptions() shows a long or unprintable value cut and without cont
   const error = assertThrows(() => parseOptions(["pasta", "-m", "\x1b[2J\n" + "9".repeat(500)]));
   const shown = error.message.slice("-m ".length, error.message.indexOf(": not an MTU"));
   assertEquals(shown, `?[2J?${"9".repeat(75)}…`);
+});
+
+Deno.test("parseOptions() leaves the ephemeral ports it is told out of -t all", () => {
+  const { ephemeralPorts, tcpRules } = parseOptions(["pasta", "-t", "all"], [1024, 65535]);
+  assertEquals(ephemeralPorts, [1024, 65535]);
+  assertEquals(tcpRules!.map(({ first, last, weak }) => [first, last, weak]), [[1, 1023, true]]);
+});
+
+Deno.test("parseOptions() takes the system's ephemeral ports when it is told none", () => {
+  assertEquals(parseOptions(["pasta"]).ephemeralPorts, readEphemeralPorts());
 });

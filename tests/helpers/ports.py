@@ -164,13 +164,11 @@ def sink(port, count, path):
 
 def eager(address, port, count, size):
     socks = [connect(address, port) for _ in range(count)]
-    left = {}
-    digests = {}
-    for i, sock in enumerate(socks):
+    data = memoryview(os.urandom(size + count))
+    left = {sock: data[i:i + size] for i, sock in enumerate(socks)}
+    digests = {sock: hashlib.sha256(mine).hexdigest() for sock, mine in left.items()}
+    for sock in socks:
         sock.setblocking(False)
-        data = hashlib.shake_128(b"%d" % i).digest(size)
-        digests[sock] = hashlib.sha256(data).hexdigest()
-        left[sock] = memoryview(data)
     stuck = False
     while left:
         ready = select.select([], list(left), [], 1)[1]

@@ -78,7 +78,7 @@ export async function startPorts(
   ...args: (string | number)[]
 ): Promise<Background> {
   const started = guest.start(portsCommand(...args));
-  await started.waitFor("ready");
+  await started.waitFor("ready\n"); // the end of line tells it from "already in use"
   return started;
 }
 

@@ -52,7 +52,7 @@ function direction(bed: Testbed, guest: IdleGuest, inbound: boolean): Direction 
       start: (command) => Promise.resolve(inHost(command)),
     }
     : {
-      serve: (...args) => bed.serveHost(portsCommand(...args), { text: "ready" }),
+      serve: (...args) => bed.serveHost(portsCommand(...args), { text: "ready\n" }),
       place: guest,
       pid: guest.pid,
       start: (command) => Promise.resolve(guest.start(command)),
@@ -86,17 +86,10 @@ for (const user of [false, true]) {
           await assertPorts(pid, "tcp", []);
           await assertPorts(pid, "udp", []);
           const other = await start(portsCommand("who", 8202));
-          await other.waitFor("ready");
+          await other.waitFor("ready\n");
           await other.stop();
         });
-        await t.step("a server that was slow to bind, then another", async () => {
-          for (const port of [8204, 8205]) {
-            const server = await serve("who", port);
-            await assertPorts(pid, "tcp", [port]);
-            await server.stop();
-          }
-          await assertPorts(pid, "tcp", []);
-        });
+        if (user) return; // the rest is the same
         await t.step("a connection outlives its listener", async () => {
           const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-auto-` });
           try {
@@ -145,7 +138,7 @@ Deno.test({
       });
     }
     await t.step("by default, both directions and both protocols", async () => {
-      const server = await bed.serveHost(portsCommand("who", "8215"), { text: "ready" });
+      const server = await bed.serveHost(portsCommand("who", "8215"), { text: "ready\n" });
       const guest = await bed.idleGuest();
       await startPorts(guest, "who", "8216,25216"); // the latter is an ephemeral one
       for (const protocol of ["tcp", "udp"] as const) {
@@ -179,7 +172,7 @@ Deno.test({
       const servers = [
         await startPorts(one, "who", 8221),
         await startPorts(two, "who", 8222),
-        await bed.serveHost(portsCommand("who", 8223), { text: "ready" }),
+        await bed.serveHost(portsCommand("who", 8223), { text: "ready\n" }),
       ];
       await everywhere([8221, 8222, 8223]);
       await sleep(SCANS_MS);
@@ -243,8 +236,8 @@ Deno.test({
       const [cpu, woken] = [cpuOf(engine), loopWakeUpsOf(engine)];
       await sleep(SECONDS * 1000);
       return [cpuOf(engine) - cpu, loopWakeUpsOf(engine) - woken];
-    }, ([cpu, woken]) => cpu! <= 0.03 * SECONDS && woken! <= 2 * SECONDS + 1);
-    assert(cpu! <= 0.03 * SECONDS, `${cpu} s of processor time in ${SECONDS} s`);
+    }, ([cpu, woken]) => cpu! <= MOST_SHARE * SECONDS && woken! <= 2 * SECONDS + 1);
+    assert(cpu! <= MOST_SHARE * SECONDS, `${cpu} s of processor time in ${SECONDS} s`);
     assert(woken! >= SECONDS - 1 && woken! <= 2 * SECONDS + 1, `${woken} wake-ups in ${SECONDS} s`);
   },
 });

@@ -196,7 +196,7 @@ for (const user of [false, true]) {
     ...NEEDS,
     async fn(t) {
       await using bed = await Testbed.create({ user });
-      await bed.serveHost(portsCommand("who", SERVED), { text: "ready" });
+      await bed.serveHost(portsCommand("who", SERVED), { text: "ready\n" });
       const forms: [spec: string | string[], opens: number[], leads: Record<string, string>][] = [
         ["none", [], { "127.0.0.1 8001": "ECONNREFUSED" }],
         ["8001", [8001], { "127.0.0.1 8001": "8001", "::1 8001": "8001" }],
@@ -277,8 +277,8 @@ Deno.test({
   async fn(t) {
     await using bed = await Testbed.create();
     const specs = [`8001:${SECOND4}/8002`, `8003:[${SECOND6}]/8004`, `8005-8006:${SECOND4}`];
-    const options = optionsFor({ t: specs, u: specs, T: `8011:${Net.REMOTE4}/8012` });
-    await bed.serveRemote(portsCommand("who", 8012, Net.REMOTE4), { text: "ready" });
+    const options = optionsFor({ t: specs, u: specs, T: `8021:${Net.REMOTE4}/8012` });
+    await bed.serveRemote(portsCommand("who", 8012, Net.REMOTE4), { text: "ready\n" });
     const guest = await bed.idleGuest({ options });
     for (const address of [SECOND4, SECOND6]) {
       await guest.run(["ip", "addr", "add", address, "dev", "lo"]);
@@ -301,9 +301,9 @@ Deno.test({
       }));
     await t.step("from the remote", () => assertReplies(remoteOf(bed), everywhere));
     await t.step("of the host's side, for -T", async () => {
-      assertEquals(await ask(guest, "tcp", 8011, "127.0.0.1", "::1"), {
-        "tcp 127.0.0.1 8011": `8012 ${Net.HOST4}`,
-        "tcp ::1 8011": "ECONNREFUSED",
+      assertEquals(await ask(guest, "tcp", 8021, "127.0.0.1", "::1"), {
+        "tcp 127.0.0.1 8021": `8012 ${Net.HOST4}`,
+        "tcp ::1 8021": "ECONNREFUSED",
       });
     });
   },

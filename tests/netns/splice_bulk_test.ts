@@ -20,7 +20,7 @@ function connectTo(family: 4 | 6, port: number): string {
 
 /**
  * One transfer between a server that `serve` starts and a client that `place` runs; the receiver
- * prints the digest.
+ * compares what comes with the source, byte by byte.
  *
  * @param upload the client sends, not the server
  */
@@ -30,22 +30,18 @@ async function transfer(
   upload: boolean,
   [family, port]: [4 | 6, number],
   source: string,
-): Promise<string> {
+): Promise<void> {
   const listen = `TCP6-LISTEN:${port},ipv6only=0,reuseaddr`;
-  const open = `OPEN:${source},rdonly`;
   const remote = connectTo(family, port);
-  const server = await serve(
-    upload
-      ? ["/bin/sh", "-c", `socat -u -b ${BLOCK} ${listen} - | sha256sum`]
-      : ["socat", "-u", "-b", BLOCK, open, listen],
-  );
-  const client = upload
-    ? ["socat", "-u", "-b", BLOCK, open, remote]
-    : ["/bin/sh", "-c", `socat -u -b ${BLOCK} ${remote} - | sha256sum`];
+  const send = (to: string) => ["socat", "-u", "-b", BLOCK, `OPEN:${source},rdonly`, to];
+  const compare = (from: string) => {
+    return ["/bin/sh", "-c", `socat -u -b ${BLOCK} ${from} - | cmp - ${source}`];
+  };
+  const server = await serve(upload ? compare(listen) : send(listen));
+  const client = upload ? send(remote) : compare(remote);
   const result = await place.run(client, { timeoutMs: TIMEOUT_MS });
   assertEquals(result.code, 0, describe(client, result));
-  assertEquals(await server.wait(TIMEOUT_MS), 0, server.stderr);
-  return (upload ? server.stdout : result.stdout).split(" ")[0]!;
+  assertEquals(await server.wait(TIMEOUT_MS), 0, server.stdout + server.stderr);
 }
 
 /** Shell commands that wait until somebody listens on a port. */
@@ -59,7 +55,6 @@ async function everyWay(t: Deno.TestContext, user: boolean, size: string): Promi
   try {
     const source = `${folder}/source`;
     await must(["/bin/sh", "-c", `head -c ${size} /dev/urandom >${source}`]);
-    const expected = (await must(["sha256sum", source])).split(" ")[0]!;
     const guest = await bed.idleGuest({
       options: optionsFor({ t: `${PORT}`, T: `${HOST_PORT}` }),
     });
@@ -80,12 +75,10 @@ async function everyWay(t: Deno.TestContext, user: boolean, size: string): Promi
       for (const upload of [true, false]) {
         const what = `IPv${family}, the client ${upload ? "sends" : "receives"}`;
         await t.step(`-t, ${what}`, async () => {
-          const sum = await transfer(serveGuest, hostOf(bed), upload, [family, PORT], source);
-          assertEquals(sum, expected);
+          await transfer(serveGuest, hostOf(bed), upload, [family, PORT], source);
         });
         await t.step(`-T, ${what}`, async () => {
-          const sum = await transfer(serveHost, guest, upload, [family, HOST_PORT], source);
-          assertEquals(sum, expected);
+          await transfer(serveHost, guest, upload, [family, HOST_PORT], source);
         });
       }
     }

@@ -47,8 +47,8 @@ for (const [name, inbound] of [["-t", true], ["-T", false]] as const) {
         const engine = engineOf(bed);
         const port = inbound ? PORT : HOST_PORT;
         const sink = portsCommand("sink", port, SLOW, file);
-        if (inbound) await guest.start(sink).waitFor("ready");
-        else await bed.serveHost(sink, { text: "ready" });
+        if (inbound) await guest.start(sink).waitFor("ready\n");
+        else await bed.serveHost(sink, { text: "ready\n" });
         const memory = memoryOf(engine, "VmRSS");
         const eager = portsCommand("eager", "127.0.0.1", port, SLOW, SLOW_BYTES);
         const writer = inbound
@@ -81,17 +81,19 @@ for (const [name, inbound] of [["-t", true], ["-T", false]] as const) {
       const guest = await bed.idleGuest({ options: OPTIONS });
       const port = inbound ? PORT : HOST_PORT;
       const server = edgeCommand("server", port);
-      if (inbound) await guest.start(server).waitFor("ready");
-      else await bed.serveHost(server, { text: "ready" });
+      if (inbound) await guest.start(server).waitFor("ready\n");
+      else await bed.serveHost(server, { text: "ready\n" });
       const place = inbound ? hostOf(bed) : guest;
       for (const address of ["127.0.0.1", "::1"]) {
         const converse = (mode: string) => edge(place, "client", address, port, mode);
-        await t.step(`the server reads slowly, ${address}`, async () => {
-          assertEquals((await converse("slow_server")).equal, true);
-        });
-        await t.step(`the client reads slowly, ${address}`, async () => {
-          assert((await converse("slow_client")).seconds! > 1);
-        });
+        if (address === (inbound ? "127.0.0.1" : "::1")) {
+          await t.step(`the server reads slowly, ${address}`, async () => {
+            assertEquals((await converse("slow_server")).equal, true);
+          });
+          await t.step(`the client reads slowly, ${address}`, async () => {
+            assert((await converse("slow_client")).seconds! > 1);
+          });
+        }
         await t.step(`the client shuts down first, ${address}`, async () => {
           assertEquals((await converse("half_client")).reply, "100000 bytes");
         });
@@ -142,8 +144,8 @@ for (const user of [false, true]) {
       await startPorts(guest, "who", PORT);
       await guest.run(["sysctl", "-qw", `net.ipv4.tcp_syn_retries=${SYN_RETRIES}`]);
       await guest.run(["nft", "-f", "-"], {
-        stdin: `table inet hole { chain in { type filter hook input priority 0; ` +
-          `tcp dport ${PORT + 10} drop; } }`,
+        stdin: `table inet hole { chain in { type filter hook input priority 0\n` +
+          `tcp dport ${PORT + 10} drop\n}\n}\n`,
       });
       const hole = portsCommand("ask", "tcp", PORT + 10, "127.0.0.1");
       const start = performance.now();

@@ -132,7 +132,7 @@ for (const user of [false, true]) {
     ...NEEDS,
     async fn(t) {
       await using bed = await Testbed.create({ user });
-      await bed.serveHost(portsCommand("who", PORT), { text: "ready" });
+      await bed.serveHost(portsCommand("who", PORT), { text: "ready\n" });
       await withGuest(
         bed,
         { options: optionsFor({ T: `${PORT}`, U: `${PORT}` }) },
@@ -177,7 +177,7 @@ Deno.test({
       const all = splice ? options : [...options, "--no-splice"];
       await withGuest(bed, { options: all }, async (guest) => {
         const server = guest.start([program, "serve", `${PORT}`]);
-        await server.waitFor("ready");
+        await server.waitFor("ready\n");
         const moved = async (place: ReturnType<typeof hostOf>, address: string, port: number) => {
           const before = await tapBytes(guest);
           const short = [program, "short", address, `${port}`, `${CONNECTIONS}`, `${BYTES}`, "5"];

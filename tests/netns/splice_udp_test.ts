@@ -41,7 +41,7 @@ for (const user of [false, true]) {
       const program = await peer();
       await using bed = await Testbed.create({ user });
       const guest = await bed.idleGuest({ options: OPTIONS });
-      await guest.start([program, "serve", `${PORT}`]).waitFor("ready");
+      await guest.start([program, "serve", `${PORT}`]).waitFor("ready\n");
       await bed.serveHost([program, "serve", `${HOST_PORT}`], { udp: HOST_PORT });
       const engine = engineOf(bed);
       const before = await tapBytes(guest);
@@ -118,7 +118,7 @@ Deno.test({
     const program = await peer();
     await using bed = await Testbed.create();
     const guest = await bed.idleGuest({ options: [...OPTIONS, "--no-splice"] });
-    await guest.start([program, "serve", `${PORT}`]).waitFor("ready");
+    await guest.start([program, "serve", `${PORT}`]).waitFor("ready\n");
     const before = await tapBytes(guest);
     for (const address of ["127.0.0.1", "::1"]) {
       const sizes = [1, 0, 1472, 40_000];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assert, assertEquals } from "@std/assert";
+import { libc } from "../../lib/sys/libc.ts";
 import { bindSocket, connectSocket, newSocket } from "../../lib/sys/socket.ts";
 import { LOOPBACK4 } from "../../lib/wire/address.ts";
 import { descriptors } from "../helpers/drive_loop.ts";
@@ -8,7 +9,8 @@ import { SYN } from "./segment.ts";
 import { freePort, spec, SpliceWorld } from "./splice_world.ts";
 import { HostSocket, World } from "./world.ts";
 
-const EADDRINUSE = 98, ENODEV = 19, ECONNRESET = 104, ECONNREFUSED = 111; // errno(3)
+const RLIMIT_NOFILE = 7; // asm-generic/resource.h
+const EAGAIN = 11, EADDRINUSE = 98, ENODEV = 19, ECONNRESET = 104, ECONNREFUSED = 111; // errno(3)
 
 Deno.test("listen() serves a port and maps it", () => {
   using world = new World();
@@ -161,4 +163,32 @@ Deno.test("thousands of listeners open at once", () => {
   world.until(() => client.receive() === -ECONNRESET, "reset"); // nobody serves it
   for (let index = 0; index < 5000; index++) world.tcp.unlisten(index);
   assertEquals(descriptors() - world.guest.ready, before + 1);
+});
+
+Deno.test("a listener that could not even refuse is looked at again a second later", () => {
+  using world = new SpliceWorld();
+  using listener = HostSocket.listen();
+  const port = freePort();
+  world.tcp.listen(spec(port, listener.port));
+  const client = HostSocket.connect(port);
+  const limits = new BigUint64Array(2);
+  libc.getrlimit(RLIMIT_NOFILE, limits);
+  const usual = limits[0];
+  try {
+    limits[0] = 3n; // below every free number: the spare one, once closed, is not to be had again
+    libc.setrlimit(RLIMIT_NOFILE, limits);
+    world.settle(); // notices a spin
+    assertEquals([world.tcp.timed, client.receive()], [true, -EAGAIN]);
+    world.second();
+    assertEquals([world.tcp.timed, client.receive()], [true, -EAGAIN]);
+  } finally {
+    limits[0] = usual;
+    libc.setrlimit(RLIMIT_NOFILE, limits);
+  }
+  world.second();
+  const server = world.until(() => listener.accept(), "accept");
+  assertEquals(world.table.activeCount, 1);
+  client.close();
+  server.close();
+  world.settle();
 });

@@ -243,6 +243,25 @@ Deno.test("a client that goes away while connect(2) is under way takes the flow 
   for (const socket of fill) socket.close();
 });
 
+Deno.test("a client that sent everything before it was accepted is served in full", () => {
+  using world = new SpliceWorld();
+  using listener = HostSocket.listen();
+  const port = freePort();
+  assert(world.tcp.listen(spec(port, listener.port)) >= 0);
+  const client = HostSocket.connect(port);
+  client.send(pattern(40_000));
+  client.shutdown();
+  const server = world.until(() => listener.accept(), "accept");
+  assertBytes(readAll(world, server).bytes, pattern(40_000));
+  transfer(world, server, client, 40_000);
+  server.close();
+  assertEquals(readAll(world, client).end, 0);
+  client.close();
+  world.settle();
+  world.second();
+  assertEquals(world.table.activeCount, 0);
+});
+
 Deno.test("urgent data arrives in line, and what follows it, too", () => {
   using world = new SpliceWorld();
   const { client, server } = world.connect();

@@ -6,7 +6,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { E } from "../../lib/sys/errno.ts";
-import { TWO_WAY_TIMEOUT, udpListen, udpListenEvent, udpUnlisten } from "../../lib/udp/mod.ts";
+import { RETIRED_TIMEOUT, udpListen, udpListenEvent, udpUnlisten } from "../../lib/udp/mod.ts";
 import { address } from "../helpers/fake_context.ts";
 import { decode, hex, layerOf } from "../wire/scapy.ts";
 import { bytes, freePort, Guest, HostSocket, listenOn, PATHS, udpFrame } from "./guest.ts";
@@ -119,7 +119,7 @@ Deno.test("udpUnlisten() keeps the flows of a listener, and lets no others in", 
   assertEquals(guest.frames(1).map((frame) => frame.length), [14 + 28 + 6]);
   guest.send([udpFrame(ctx, "192.0.2.2", GUEST_PORT, "192.0.2.1", client.port, bytes(1))]);
   assertEquals([client.receive()?.payload, ctx.table.activeCount], [bytes(1), 1]);
-  guest.pass(TWO_WAY_TIMEOUT - 1);
+  guest.pass(RETIRED_TIMEOUT - 1);
   assertEquals(udpListen(ctx, { ...rule, device: "lo" }), -E.EADDRINUSE);
   guest.pass(1);
   assertEquals(ctx.table.activeCount, 0);

@@ -5,13 +5,16 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
+import { Pif } from "../../lib/flow/side.ts";
 import { E, SysError } from "../../lib/sys/errno.ts";
 import { libc } from "../../lib/sys/libc.ts";
 import { GuestSockets } from "../../lib/sys/guest_sockets.ts";
 import {
   ONE_WAY_TIMEOUT,
+  RETIRED_TIMEOUT,
   TWO_WAY_TIMEOUT,
   udpEvent,
+  udpKeptPorts,
   udpListen,
   udpListenEvent,
   udpUnlisten,
@@ -97,10 +100,28 @@ spliceTest("a port that is given up keeps its flows, and is closed after the las
   assertEquals(sendConnected(late, bytes(5)), 0);
   world.settle();
   assertEquals([server.receive(), sendConnected(late, bytes(5))], [null, E.ECONNREFUSED]);
-  guest.pass(TWO_WAY_TIMEOUT);
+  guest.pass(RETIRED_TIMEOUT);
   assertEquals([guest.ctx.table.activeCount, world.state.listeners[listener].fd], [0, -1]);
   assertEquals(udpListen(guest.ctx, listenOn(port, server.port)), listener);
   exchange(world, client, port, server);
+});
+
+spliceTest("a port that is given up is closed when its target refuses", (world) => {
+  const { guest, state } = world, { ctx } = guest;
+  const server = world.namespace.enter(() => new HostSocket(own)), client = world.host();
+  const { port, listener } = world.inbound(server.port), other = world.host();
+  exchange(world, client, port, server);
+  other.send(bytes(5), port);
+  world.settle();
+  assertEquals(udpKeptPorts(ctx, Pif.HOST), []);
+  udpUnlisten(ctx, listener);
+  assertEquals([udpKeptPorts(ctx, Pif.HOST), udpKeptPorts(ctx, Pif.SPLICE)], [[port], []]);
+  server.close();
+  for (const socket of [client, other]) socket.send(bytes(5), port);
+  world.settle();
+  guest.pass(1);
+  assertEquals([ctx.table.activeCount, state.listeners[listener].fd], [0, -1]);
+  assertEquals(udpKeptPorts(ctx, Pif.HOST), []);
 });
 
 spliceTest("19,000 ports are opened in a moment", (world) => {

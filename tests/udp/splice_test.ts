@@ -4,12 +4,12 @@
  *
  * @module
  */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { Pif, SIDE_PIF, SIDE_WORDS, TGT } from "../../lib/flow/side.ts";
 import { UDP_GRO, UDP_SEGMENT } from "../../lib/sys/ip_options.ts";
 import { IPPROTO_UDP, setOption } from "../../lib/sys/socket.ts";
 import { SPLICE_MESSAGES } from "../../lib/udp/splice_state.ts";
-import { base, W } from "../../lib/udp/state.ts";
+import { base, Flag, W } from "../../lib/udp/state.ts";
 import { ANY4, LOOPBACK4 } from "../../lib/wire/address.ts";
 import { address } from "../helpers/fake_context.ts";
 import { bytes, udpFrame } from "./guest.ts";
@@ -146,6 +146,28 @@ spliceTest("super-datagrams of different sizes and single datagrams mix in any o
   assertEquals(server.receiveAll().map(({ payload }) => payload.length), expected);
 });
 
+spliceTest("datagrams of one size cross as one and are told apart again", (world) => {
+  const server = world.inside(FAMILIES[0].own), client = world.host();
+  const { port } = world.inbound(server.port);
+  connect(client, LOOPBACK4, port);
+  const sizes = [...Array(30).fill(1400), 900, ...Array(5).fill(1400), 0, 1, 1, 2, 0, 0, 65507, 1];
+  const send = () => {
+    for (const [n, size] of sizes.entries()) assertEquals(sendConnected(client, bytes(size, n)), 0);
+    world.settle();
+    return server.receiveAll();
+  };
+  const got = send(), peer = got[0].port;
+  assertEquals(got.map(({ payload }) => payload), sizes.map((size, n) => bytes(size, n)));
+  assertEquals(world.state.data[base(0) + W.DATAGRAMS_TO_GUEST], sizes.length);
+  setOption(server.fd, IPPROTO_UDP, UDP_GRO, 1); // sees what has crossed
+  const crossed = send().map(({ payload }) => payload.length);
+  assert(crossed.length < sizes.length && crossed.includes(30 * 1400 + 900), `${crossed}`);
+  setOption(server.fd, IPPROTO_UDP, UDP_GRO, 0);
+  for (const size of [700, 700, 700, 10, 20]) server.send(bytes(size), peer, FAMILIES[0].own);
+  world.settle();
+  assertEquals(client.receiveAll().map(({ payload }) => payload.length), [700, 700, 700, 10, 20]);
+});
+
 spliceTest("a super-datagram that the way on refuses is sent in parts", (world) => {
   const server = world.inside(FAMILIES[0].own), client = world.host();
   const { port } = world.inbound(server.port);
@@ -157,6 +179,12 @@ spliceTest("a super-datagram that the way on refuses is sent in parts", (world) 
   world.settle();
   const sizes = server.receiveAll().map(({ payload }) => payload.length);
   assertEquals(sizes, [...Array(100).fill(300), ...Array(60).fill(1000), 500]);
+  setOption(client.fd, IPPROTO_UDP, UDP_SEGMENT, 0);
+  for (let n = 0; n < 100; n++) sendConnected(client, bytes(1000, n));
+  world.settle();
+  const single = server.receiveAll().map(({ payload }) => payload);
+  assertEquals(single, Array.from({ length: 100 }, (_, n) => bytes(1000, n)));
+  assert(world.state.data[base(0) + W.FLAGS] & Flag.SINGLE, "was not refused");
 }, {
   // the way to the guest's own address has an MTU too small for the segments
   commands: "link set lo up\nlink set lo mtu 800\naddr add 192.0.2.2/24 dev lo",
