@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * pasta mode: a command in new namespaces, a tap there, and the loop that serves it.
+ * pasta mode: a guest in namespaces, a tap there, and the loop that serves it.
  *
- * Theory of operation: first the command's process is made, in its namespaces, and held before
- * execve. A helper joins those namespaces and leaves us the tap and a netlink socket; with them the
- * interface is configured. Only when everything is ready does the command run. It ends with us and
- * we end with it, with its exit code. If a step fails, what the steps before it made is undone.
+ * Theory of operation: first the guest is taken hold of (`host/guest.ts`). It may be a command: its
+ * process is made, in new namespaces, and held before execve. Or it may be there already. A helper joins
+ * its namespaces and leaves us the tap and a netlink socket; with them the interface is configured. Only
+ * when everything is ready is the caller told, and does the command run. We end with the guest, a command
+ * with us, and its exit code is ours. If a step fails, what the steps before it made is undone.
  *
  * @module
  */
@@ -14,13 +15,14 @@ import type { Options } from "./config/options.ts";
 import { type Context, EventType } from "./context.ts";
 import { FlowTable } from "./flow/table.ts";
 import { BoundPorts } from "./forward/bound_ports.ts";
+import type { Readiness } from "./host/background.ts";
 import { checkOutbound } from "./host/check_outbound.ts";
 import { forwardRules } from "./host/forward_rules.ts";
 import { Forwarder } from "./host/forwarder.ts";
+import { type Guest, openGuest } from "./host/guest.ts";
 import { buildNetwork, type Network } from "./host/network.ts";
 import { configureGuest } from "./host/guest_network.ts";
 import { type HostNetwork, readHostNetwork } from "./host/host_network.ts";
-import { type Guest, spawnGuest } from "./host/spawn.ts";
 import { summary } from "./host/summary.ts";
 import type { Link } from "./link/link.ts";
 import { ObservedLink } from "./link/observed.ts";
@@ -34,22 +36,17 @@ import { SysError } from "./sys/errno.ts";
 import { GuestSockets, makerIn } from "./sys/guest_sockets.ts";
 import { libc } from "./sys/libc.ts";
 import {
-  closeNamespace,
   type GuestNetwork,
   type Namespace,
   openGuestNetwork,
-  openNamespace,
+  openProcNet,
 } from "./sys/namespace.ts";
-import { catches, sharesForeground } from "./sys/process.ts";
 import { openDescriptors, raiseDescriptorLimit } from "./sys/rlimit.ts";
 import { AF_NETLINK, NETLINK_SOCK_DIAG } from "./sys/sock_diag.ts";
 import { newSocket, SOCK_RAW } from "./sys/socket.ts";
 import { installSignals, SIG, type Signals } from "./sys/signal.ts";
 import { negotiateOffloads } from "./sys/tun.ts";
 import { udpKeptPorts, udpListen, udpUnlisten } from "./udp/mod.ts";
-
-/** Exit code of a process that ended by a signal, as shells have it. */
-const SIGNAL_EXIT = 128;
 
 /** The link over the tap, recorded and traced if asked for. */
 function makeLink(tap: number, pcap: PcapFile | null): Link {
@@ -114,10 +111,12 @@ function makeForwarder(
     },
     ...forwardRules(options),
     freebind: options.freebind,
+    ipv4: ctx.ip4 !== null,
+    ipv6: ctx.ip6 !== null,
     descriptors,
     bound: {
       guest: new BoundPorts(
-        `/proc/${guest.pid}/net`,
+        openProcNet(guest.namespace),
         ctx.guest!.take(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, ctx.nowMs),
       ),
       host: new BoundPorts("/proc/self/net", newSocket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)),
@@ -125,22 +124,10 @@ function makeForwarder(
   });
 }
 
-/**
- * What to do on a signal: end, unless it is the Ctrl-C of a terminal that has given it to the command
- * too, and the command handles it. A SIGINT from elsewhere looks the same while both are in the
- * foreground: it is SIGTERM that ends us in any case.
- */
+/** Our exit code after the signal that has come, null: we go on. */
 function onSignal(signals: Signals, guest: Guest): number | null {
   const signal = signals.next();
-  if (signal === 0) return null;
-  if (signal === SIG.INT && sharesForeground(guest.pid) && catches(guest.pid, SIG.INT)) return null;
-  return SIGNAL_EXIT + signal;
-}
-
-/** The guest has deleted its interface: its command goes on without a network. */
-function onLinkLost(ifname: string): null {
-  getLogger().warn(`Interface ${ifname} is gone, and the network of the command with it`);
-  return null;
+  return signal === 0 ? null : guest.onSignal(signal);
 }
 
 /** Watches what the loop waits for from the start. @throws SysError */
@@ -148,9 +135,10 @@ function watch(ctx: Context, signals: Signals, guest: Guest): void {
   const watched: [number, number, string][] = [
     [ctx.link.fd, EventType.LINK, "tap"],
     [signals.fd, EventType.SIGNAL, "signals"],
-    [guest.pidfd, EventType.CHILD, "command"],
+    [guest.fd, EventType.CHILD, "guest"],
   ];
   for (const [fd, type, what] of watched) {
+    if (fd < 0) continue; // nothing to wait for
     const result = ctx.epoll.add(fd, EPOLL.IN, type, 0);
     if (result < 0) throw new SysError("epoll_ctl", what, -result);
   }
@@ -161,6 +149,7 @@ interface Parts {
   readonly options: Options;
   readonly guest: Guest;
   readonly signals: Signals;
+  readonly readiness: Readiness;
   /** Number of descriptors the process may have. */
   readonly descriptors: number;
 }
@@ -181,8 +170,9 @@ function openLink(
 }
 
 /** Serves a guest that waits to be released until it, or we, are told to end. */
-function serve(parts: Parts, namespace: Namespace): number {
+function serve(parts: Parts): number {
   const { options, guest, signals, descriptors } = parts;
+  const { namespace } = guest;
   const host = readHostNetwork(options);
   const network = buildNetwork(options, host);
   const pcap = options.pcap === null ? null : new PcapFile(options.pcap);
@@ -190,39 +180,40 @@ function serve(parts: Parts, namespace: Namespace): number {
   const ctx = makeContext(options, network, guestMac, link, namespace);
   const loop = new Loop(ctx, {
     signal: () => onSignal(signals, guest),
-    childFd: guest.pidfd,
+    childFd: guest.fd,
     child: () => guest.status(),
-    linkLost: () => onLinkLost(tap.ifname),
+    linkLost: () => guest.onInterfaceLost(tap.ifname),
   });
   watch(ctx, signals, guest);
   checkOutbound(ctx, options);
   const forwarder = makeForwarder(ctx, loop, options, guest, descriptors);
   forwarder.open(openDescriptors());
+  ctx.guest?.close(); // what listeners have left over
   if (forwarder.scans) loop.everySecond(() => forwarder.scan());
   pcap?.open(); // last, so that a start that fails leaves no file
-  for (const line of [...host.notes, ...guest.warnings, ...summary(network)]) {
+  for (const line of [...host.notes, ...guest.warnings, ...summary(network, options)]) {
     getLogger().info(line);
   }
-  guest.release();
-  return loop.run();
+  parts.readiness.ready(); // first, so that the command finds the process number's file
+  return guest.release() ?? loop.run();
 }
 
 /**
- * Runs a command with a network, and waits for it.
+ * Gives the guest that the options name a network, and serves it to its end.
  *
- * @returns the command's exit code, 128 + N when it or we ended by signal N
+ * @param readiness told when the guest is served
+ * @returns the command's exit code, 128 + N when it or we ended by signal N; 0 when namespaces that we
+ *   joined are gone, or SIGTERM or SIGQUIT told us to leave them
  * @throws SysError, ConfigError or CommandError when it cannot be started; nothing is left behind
  */
-export function runPasta(options: Options): number {
+export function runPasta(options: Options, readiness: Readiness): number {
   const descriptors = raiseDescriptorLimit();
   const signals = installSignals([SIG.HUP, SIG.INT, SIG.QUIT, SIG.TERM]);
   try {
-    const guest = spawnGuest({ command: options.command, ignored: signals.ignored });
-    const namespace = openNamespace(guest.pid);
+    const guest = openGuest(options, signals.ignored);
     try {
-      return serve({ options, guest, signals, descriptors }, namespace);
+      return serve({ options, guest, signals, readiness, descriptors });
     } finally {
-      closeNamespace(namespace);
       guest.close();
     }
   } finally {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** The program's own words, and what the library exports. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { helpText, VERSION } from "../lib/config/help.ts";
+import { helpText } from "../lib/config/help.ts";
+import { VERSION_TEXT } from "../lib/config/version.ts";
 import * as library from "../mod.ts";
 import { run } from "./helpers/run.ts";
 
@@ -17,8 +18,8 @@ for (
     [["--help"], helpText("pasta")],
     [["pasta", "--help"], helpText("pasta")],
     [["pasta", "-h", "--", "true"], helpText("pasta")],
-    [["--version"], `${VERSION}\n`],
-    [["pasta", "--version"], `${VERSION}\n`],
+    [["--version"], `${VERSION_TEXT}\n`],
+    [["pasta", "--version"], `${VERSION_TEXT}\n`],
   ] as const
 ) {
   Deno.test(`tubetti ${args.join(" ")} prints that and nothing else`, async () => {

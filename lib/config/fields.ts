@@ -8,7 +8,7 @@
 import { addPortSpec } from "../forward/ports.ts";
 import { type Address, isV4 } from "../wire/address.ts";
 import type { FamilyOptions, Options } from "./model.ts";
-import { parsePrefix, parseResolver, parseUnicast } from "./values.ts";
+import { parsePath, parsePrefix, parseResolver, parseSearch, parseUnicast } from "./values.ts";
 
 /** Fields that hold one address per family. */
 type AddressField =
@@ -36,16 +36,43 @@ export function setGuestAddress(options: Options, text: string): void {
   family.prefixLength = prefixLength;
 }
 
-/** -D: `none` drops what came before, an address adds. */
+/** -D: `none` drops what came before, --dns-forward and --dns-host too, an address adds. */
 export function addDns(options: Options, text: string): void {
   options.dnsGiven = true;
   if (text === "none") {
-    options.v4.dns = [];
-    options.v6.dns = [];
+    for (const family of [options.v4, options.v6]) {
+      family.dns = [];
+      family.dnsForward = null;
+      family.dnsHost = null;
+    }
     return;
   }
   const address = parseResolver(text);
   familyOf(options, address).dns.push(address);
+}
+
+/** -S: `none` drops what came before, domains add. */
+export function addSearch(options: Options, text: string): void {
+  const domains = parseSearch(text, options.search?.length ?? 0);
+  options.search = domains.length > 0 ? [...options.search ?? [], ...domains] : [];
+}
+
+/** -4, -6: the last one counts. */
+export function setOnly(options: Options, family: "v4" | "v6"): void {
+  options.v4.enabled = family === "v4";
+  options.v6.enabled = family === "v6";
+}
+
+/** --userns, which takes --netns-only back. */
+export function setUserns(options: Options, text: string): void {
+  options.userns = parsePath(text);
+  options.netnsOnly = false;
+}
+
+/** --netns-only, which takes --userns back. */
+export function setNetnsOnly(options: Options): void {
+  options.userns = null;
+  options.netnsOnly = true;
 }
 
 /** --map-host-loopback, --map-guest-addr: `none` applies to both families. */

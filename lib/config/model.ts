@@ -7,6 +7,7 @@
 import type { LevelName } from "@std/log";
 import { DEFAULT_EPHEMERAL, type PortRule } from "../forward/ports.ts";
 import type { Address } from "../wire/address.ts";
+import { DEFAULT_LOG_SIZE } from "./values.ts";
 
 /** What the options say about one address family; null: not given. */
 export interface FamilyOptions {
@@ -30,19 +31,47 @@ export interface FamilyOptions {
   mapGuestAddr: Address | null;
 }
 
+/** Whose network pasta makes: that of a command to run, of a process, or a namespace's file. */
+export type Target =
+  | { kind: "command" }
+  | { kind: "pid"; pid: number }
+  | { kind: "path"; path: string };
+
+/** Shells that there is completion for. */
+export const SHELLS = ["bash", "zsh", "fish"] as const;
+export type Shell = (typeof SHELLS)[number];
+
 /** The command line. */
 export interface Options {
   mode: "pasta" | "passt";
+  target: Target;
+  /** --userns, a path */
+  userns: string | null;
+  /** --netns-only: no user namespace is joined or made. */
+  netnsOnly: boolean;
+  /** False with --no-netns-quit. */
+  netnsQuit: boolean;
   help: boolean;
   version: boolean;
+  /** Shell whose completion is asked for. */
+  completion: Shell | null;
   /** Command and arguments to run; empty: the user's shell. */
   command: string[];
   /** From -q, -d, --trace. */
   logLevel: LevelName;
   logFile: string | null;
+  /** --log-size, in bytes. */
+  logSize: number;
   foreground: boolean;
+  /** -P */
+  pidFile: string | null;
+  /** --runas as written: `UID|LOGIN[:GID|GROUP]`. */
+  runas: string | null;
   pcap: string | null;
   configNet: boolean;
+  /** False with --no-copy-routes, --no-copy-addrs. */
+  copyRoutes: boolean;
+  copyAddresses: boolean;
   /** -n, 1–32; also in `v4.prefixLength`. */
   netmask: number | null;
   /** -i */
@@ -108,14 +137,24 @@ function familyDefaults(): FamilyOptions {
 export function defaultOptions(mode: "pasta" | "passt"): Options {
   return {
     mode,
+    target: { kind: "command" },
+    userns: null,
+    netnsOnly: false,
+    netnsQuit: true,
     help: false,
     version: false,
+    completion: null,
     command: [],
     logLevel: "INFO",
     logFile: null,
+    logSize: DEFAULT_LOG_SIZE,
     foreground: false,
+    pidFile: null,
+    runas: null,
     pcap: null,
     configNet: false,
+    copyRoutes: true,
+    copyAddresses: true,
     netmask: null,
     interface: null,
     nsInterface: null,

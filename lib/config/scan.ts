@@ -1,49 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
  * Command line to canonical arguments: the conventions of getopt_long(3) (`-m1500`, `-qf`, `--mtu=1500`,
- * `--mtu 1500`), ended by `--` or by the first argument that is no option.
+ * `--mtu 1500`, and names cut short as long as they are clear), ended by `--` or by the first argument that is no option.
  *
  * @module
  */
 import { OPTIONS, type OptionSpec } from "./table.ts";
 import { ConfigError, shown } from "./error.ts";
+import { suggest } from "./suggest.ts";
 
-const byName = new Map(OPTIONS.map((spec) => [spec.name, spec]));
+const namesOf = ({ name, aliases = [] }: OptionSpec): string[] => [name, ...aliases];
+const byName = new Map(OPTIONS.flatMap((spec) => namesOf(spec).map((name) => [name, spec])));
 const byShort = new Map(OPTIONS.flatMap((spec) => spec.short ? [[spec.short, spec]] : []));
-
-/** Edits (insert, delete, replace a character) between two names. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 0; i < a.length; i++) {
-    const next = [i + 1];
-    for (let j = 0; j < b.length; j++) {
-      const replaced = row[j] + (a[i] === b[j] ? 0 : 1);
-      next.push(Math.min(replaced, row[j + 1] + 1, next[j] + 1));
-    }
-    row = next;
-  }
-  return row[b.length];
-}
-
-/** Longest unknown name worth comparing. */
-const MAX_COMPARED = 40;
-
-/** The option that was probably meant, or null. */
-function nearMiss(name: string): OptionSpec | null {
-  if (name.length < 2 || name.length > MAX_COMPARED) return null;
-  const candidates = OPTIONS.filter((spec) => spec.set);
-  const longer = candidates.filter((spec) => spec.name.startsWith(name));
-  if (longer.length === 1) return longer[0];
-  const scored = candidates.map((spec) => ({ spec, edits: distance(name, spec.name) }))
-    .sort((a, b) => a.edits - b.edits);
-  const limit = Math.max(1, Math.floor(name.length / 4));
-  return scored[0].edits <= limit ? scored[0].spec : null;
-}
+const available = OPTIONS.filter((spec) => spec.set).flatMap(namesOf);
 
 function unknown(written: string, name: string): never {
-  const near = nearMiss(name);
-  const suggestion = near ? `did you mean --${near.name}?` : "see --help";
-  throw new ConfigError(`${shown(written)}: unknown option (${suggestion})`);
+  const near = suggest(name, available);
+  const advice = near ? `did you mean --${near}?` : "see --help";
+  throw new ConfigError(`${shown(written)}: unknown option (${advice})`);
+}
+
+/** The option of a long name, or of the beginning of one only (getopt_long(3)). */
+function longOption(written: string): OptionSpec {
+  const name = written.slice(2);
+  const exact = byName.get(name);
+  if (exact) return exact;
+  const longer = name === "" ? [] : [...byName.keys()].filter((other) => other.startsWith(name));
+  const [first, ...others] = new Set(longer.map((other) => byName.get(other)!));
+  if (!first) unknown(written, name);
+  if (others.length === 0) return first;
+  const list = longer.map((other) => `--${other}`).join(", ");
+  throw new ConfigError(`${shown(written)}: not clear which of ${list} is meant`);
 }
 
 /** One occurrence: the option, how it was written, its value (flags: null). */
@@ -72,7 +59,7 @@ function missing(spec: OptionSpec, written: string): never {
 function scanLong(args: readonly string[], at: number, found: Occurrence[]): number {
   const equals = args[at].indexOf("=");
   const written = equals < 0 ? args[at] : args[at].slice(0, equals);
-  const spec = byName.get(written.slice(2)) ?? unknown(written, written.slice(2));
+  const spec = longOption(written);
   if (!takesValue(spec)) {
     if (equals >= 0) throw new ConfigError(`${shown(args[at])}: --${spec.name} takes no value`);
     found.push({ spec, written, value: null });

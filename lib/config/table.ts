@@ -1,62 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
  * The option table: the one place where an option's names, value, group, help text and effect stand.
- * Parsing, `--help` and error messages are all made from it.
+ * Parsing, error messages, `--help`, the manual page and the shells' completions are all made from it.
  *
  * @module
  */
-import { addDns, addPorts, setAddress, setGuestAddress, setMapping } from "./fields.ts";
-import type { Options } from "./model.ts";
+import { setNetnsOnly, setUserns } from "./fields.ts";
+import { group, type OptionSpec } from "./spec.ts";
+import { ADDRESSES, HOST, NAMES } from "./table_network.ts";
+import { PORTS, PROTOCOLS } from "./table_traffic.ts";
 import {
-  parseDomain,
-  parseInterface,
+  parseLogSize,
   parseMac,
-  parseMtu,
-  parseNetmask,
+  parseNetns,
   parseNewInterface,
   parsePath,
-  parseResolver,
-  parseSearch,
-  parseUnicast,
+  parseRunAs,
 } from "./values.ts";
 
-/** Headings of `--help`, in order. */
-export const OPTION_GROUPS = [
-  "General",
-  "Guest addresses",
-  "Names and resolvers",
-  "Host side",
-  "Port forwarding",
-  "Protocols",
-  "Namespace",
-] as const;
-
-/** One option. */
-export interface OptionSpec {
-  readonly group: (typeof OPTION_GROUPS)[number];
-  /** Long name without dashes. */
-  readonly name: string;
-  /** One character. */
-  readonly short?: string;
-  /** What stands for the value in help; absent: the option is a flag. */
-  readonly value?: string;
-  /** What it does, then its default. */
-  readonly help: string;
-  /**
-   * `family`: once per address family, a later one of the same family replaces an earlier one. `list`:
-   * all count. Absent: the last one counts.
-   */
-  readonly repeat?: "family" | "list";
-  /** Mode that has it; absent: both. */
-  readonly mode?: "pasta" | "passt";
-  /** Does what it does. @throws ValueError or PortSpecError. Absent: known, but not there yet */
-  readonly set?: (options: Options, text: string) => void;
-}
-
-/** Adds the group to options. */
-function group(name: OptionSpec["group"], list: readonly Omit<OptionSpec, "group">[]) {
-  return list.map((spec) => ({ ...spec, group: name }));
-}
+export { OPTION_GROUPS, type OptionSpec } from "./spec.ts";
 
 const GENERAL = group("General", [
   { name: "help", short: "h", help: "Show this help and exit", set: (o) => o.help = true },
@@ -71,17 +33,21 @@ const GENERAL = group("General", [
     name: "debug",
     short: "d",
     help: "Show flows and service requests",
-    set: (o) => o.logLevel = "DEBUG",
+    more: "The output is large, and meant for finding out what went wrong.",
+    set: (o) => o.logLevel = o.logLevel === "TRACE" ? "TRACE" : "DEBUG",
   },
   {
     name: "trace",
     help: "Show packets too, implies --debug",
+    more: "Each packet takes a line.",
     set: (o) => o.logLevel = "TRACE",
   },
   {
     name: "foreground",
     short: "f",
     help: "Stay in the foreground",
+    more: "A command is always waited for: this is about PID and --netns, where the program " +
+      "goes to the background as soon as all is ready, unless this is given.",
     set: (o) => o.foreground = true,
   },
   {
@@ -94,6 +60,7 @@ const GENERAL = group("General", [
     name: "log-file",
     short: "l",
     value: "FILE",
+    complete: "file",
     help: "Write messages to FILE instead of standard error",
     set: (o, text) => o.logFile = parsePath(text),
   },
@@ -101,242 +68,43 @@ const GENERAL = group("General", [
     name: "pcap",
     short: "p",
     value: "FILE",
+    complete: "file",
     help: "Write the guest's packets to FILE in pcap format",
     set: (o, text) => o.pcap = parsePath(text),
   },
-  { name: "pid", short: "P", value: "FILE", help: "Write the process number to FILE" },
-  { name: "log-size", value: "BYTES", help: "Largest size of the log file" },
-  { name: "runas", value: "UID[:GID]", help: "Run as another user" },
-]);
-
-const ADDRESSES = group("Guest addresses", [
   {
-    name: "address",
-    short: "a",
-    value: "ADDR[/LENGTH]",
-    repeat: "family",
-    help: "Address of the guest, once per family (default: the host's)",
-    set: setGuestAddress,
+    name: "pid",
+    short: "P",
+    value: "FILE",
+    complete: "file",
+    help: "Write the process number to FILE once all is ready, and remove it at the end",
+    set: (o, text) => o.pidFile = parsePath(text),
   },
   {
-    name: "netmask",
-    short: "n",
-    value: "MASK",
-    help: "IPv4 netmask, dotted or bits (default: the host's, or by the address's class)",
-    set: (o, text) => o.netmask = parseNetmask(text),
+    name: "log-size",
+    value: "BYTES",
+    help: "Largest size of the log file, oldest lines are dropped (default: 1048576)",
+    more: "The file never gets larger: when it is full, its oldest lines make room. The least " +
+      "is 40960.",
+    set: (o, text) => o.logSize = parseLogSize(text),
   },
   {
-    name: "gateway",
-    short: "g",
-    value: "ADDR",
-    repeat: "family",
-    help: "Default gateway of the guest, once per family (default: the host's)",
-    set: (o, text) => setAddress(o, "gateway", parseUnicast(text)),
+    name: "runas",
+    value: "UID[:GID]",
+    complete: "user",
+    help: "Run as another user, by number or name (default: nobody when started as root)",
+    more: "This needs the rights to do so. What needs the rights of the caller, such as joining " +
+      "namespaces and opening files, comes before.",
+    set: (o, text) => o.runas = parseRunAs(text),
   },
+  { name: "stats", value: "SECONDS", help: "Show counts of events, with -f only" },
   {
-    name: "mtu",
-    short: "m",
-    value: "MTU",
-    help: "MTU of the guest's interface, 1280 to 65520, 0 to set none (default: 65520)",
-    set: (o, text) => o.mtu = parseMtu(text),
+    name: "conf-path",
+    short: "c",
+    value: "PATH",
+    complete: "file",
+    help: "UNIX socket for changes while running",
   },
-  {
-    name: "mac-addr",
-    short: "M",
-    value: "MAC",
-    help: "Our MAC address as the guest sees it (default: 9a:55:9a:55:9a:55)",
-    set: (o, text) => o.ourMac = parseMac(text),
-  },
-  {
-    name: "no-map-gw",
-    help: "The gateway does not reach the host's loopback",
-    set: (o) => o.mapGateway = false,
-  },
-  {
-    name: "map-host-loopback",
-    value: "ADDR",
-    repeat: "family",
-    help: "Address that reaches the host's loopback, or none (default: the gateway)",
-    set: (o, text) => setMapping(o, "mapHostLoopback", text),
-  },
-  {
-    name: "map-guest-addr",
-    value: "ADDR",
-    repeat: "family",
-    help: "Address that reaches the host's own address, or none (default: none)",
-    set: (o, text) => setMapping(o, "mapGuestAddr", text),
-  },
-  { name: "ipv4-only", short: "4", help: "No IPv6", set: (o) => o.v6.enabled = false },
-  { name: "ipv6-only", short: "6", help: "No IPv4", set: (o) => o.v4.enabled = false },
-]);
-
-const NAMES = group("Names and resolvers", [
-  {
-    name: "dns",
-    short: "D",
-    value: "ADDR",
-    repeat: "list",
-    help: "Resolver for the guest, may be repeated, or none (default: those of /etc/resolv.conf)",
-    set: addDns,
-  },
-  {
-    name: "dns-forward",
-    value: "ADDR",
-    repeat: "family",
-    help: "Address whose port 53 reaches the host's resolver, once per family",
-    set: (o, text) => setAddress(o, "dnsForward", parseUnicast(text)),
-  },
-  {
-    name: "dns-host",
-    value: "ADDR",
-    repeat: "family",
-    help: "Resolver behind --dns-forward (default: the first of its family)",
-    set: (o, text) => setAddress(o, "dnsHost", parseResolver(text)),
-  },
-  {
-    name: "search",
-    short: "S",
-    value: "LIST",
-    help: "Search domains separated by spaces, or none (default: those of /etc/resolv.conf)",
-    set: (o, text) => o.search = parseSearch(text),
-  },
-  {
-    name: "dhcp-dns",
-    help: "Hand resolvers to the guest (default for passt)",
-    set: (o) => o.announceDns = true,
-  },
-  {
-    name: "no-dhcp-dns",
-    help: "Hand out no resolvers (default for pasta)",
-    set: (o) => o.announceDns = false,
-  },
-  {
-    name: "dhcp-search",
-    help: "Hand out search domains (default for passt)",
-    set: (o) => o.announceSearch = true,
-  },
-  {
-    name: "no-dhcp-search",
-    help: "Hand out no search domains (default for pasta)",
-    set: (o) => o.announceSearch = false,
-  },
-  {
-    name: "hostname",
-    short: "H",
-    value: "NAME",
-    help: "Host name that DHCP gives to the guest",
-    set: (o, text) => o.hostname = parseDomain(text),
-  },
-  {
-    name: "fqdn",
-    value: "NAME",
-    help: "Fully qualified name that DHCP gives to the guest",
-    set: (o, text) => o.fqdn = parseDomain(text),
-  },
-]);
-
-const HOST = group("Host side", [
-  {
-    name: "interface",
-    short: "i",
-    value: "NAME",
-    help: "Interface to take addresses and routes from (default: that of the default route)",
-    set: (o, text) => o.interface = parseInterface(text),
-  },
-  {
-    name: "outbound",
-    short: "o",
-    value: "ADDR",
-    repeat: "family",
-    help: "Source address of outbound sockets, once per family (default: the kernel's choice)",
-    set: (o, text) => setAddress(o, "outboundAddress", parseUnicast(text)),
-  },
-  {
-    name: "outbound-if4",
-    value: "NAME",
-    help: "Interface of outbound IPv4 sockets",
-    set: (o, text) => o.v4.outboundInterface = parseInterface(text),
-  },
-  {
-    name: "outbound-if6",
-    value: "NAME",
-    help: "Interface of outbound IPv6 sockets",
-    set: (o, text) => o.v6.outboundInterface = parseInterface(text),
-  },
-]);
-
-const PORTS = group("Port forwarding", [
-  {
-    name: "tcp-ports",
-    short: "t",
-    value: "SPEC",
-    repeat: "list",
-    help:
-      "TCP ports of the host for the guest, as below, may be repeated (default: auto, none for passt)",
-    set: (o, text) => addPorts(o, "tcpRules", text),
-  },
-  {
-    name: "udp-ports",
-    short: "u",
-    value: "SPEC",
-    repeat: "list",
-    help: "UDP ports of the host, in the same form (default: as for TCP, and the numbers of TCP's)",
-    set: (o, text) => addPorts(o, "udpRules", text),
-  },
-  {
-    name: "tcp-ns",
-    short: "T",
-    value: "SPEC",
-    repeat: "list",
-    mode: "pasta",
-    help: "TCP ports of the namespace's loopback for the host's, in the same form without ADDR/ " +
-      "(default: auto)",
-    set: (o, text) => addPorts(o, "tcpNsRules", text),
-  },
-  {
-    name: "udp-ns",
-    short: "U",
-    value: "SPEC",
-    repeat: "list",
-    mode: "pasta",
-    help:
-      "UDP ports of the namespace's loopback, likewise (default: auto, and the numbers of TCP's)",
-    set: (o, text) => addPorts(o, "udpNsRules", text),
-  },
-  {
-    name: "freebind",
-    help: "Listen on addresses, too, that the host does not have yet",
-    set: (o) => o.freebind = true,
-  },
-  {
-    name: "no-splice",
-    mode: "pasta",
-    help:
-      "Local connections go through the guest's interface as others do, instead of from socket " +
-      "to socket",
-    set: (o) => o.noSplice = true,
-  },
-  {
-    name: "host-lo-to-ns-lo",
-    mode: "pasta",
-    help: "Local connections of the host reach the namespace's loopback address (default: the " +
-      "guest's own address)",
-    set: (o) => o.hostLoToNsLo = true,
-  },
-]);
-
-const PROTOCOLS = group("Protocols", [
-  { name: "no-tcp", help: "No TCP", set: (o) => o.tcp = false },
-  { name: "no-udp", help: "No UDP", set: (o) => o.udp = false },
-  { name: "no-icmp", help: "No ICMP echo", set: (o) => o.icmp = false },
-  { name: "no-dhcp", help: "No DHCP server", set: (o) => o.dhcp = false },
-  { name: "no-dhcpv6", help: "No DHCPv6 server", set: (o) => o.dhcpv6 = false },
-  {
-    name: "no-ndp",
-    help: "No answers to neighbour and router solicitations",
-    set: (o) => o.ndp = false,
-  },
-  { name: "no-ra", help: "No router advertisements", set: (o) => o.ra = false },
 ]);
 
 const NAMESPACE = group("Namespace", [
@@ -344,6 +112,8 @@ const NAMESPACE = group("Namespace", [
     name: "config-net",
     mode: "pasta",
     help: "Give the namespace's interface its addresses and routes, and bring it up",
+    more: "Without it, the interface is there but down, and a DHCP client in the namespace can " +
+      "configure it.",
     set: (o) => o.configNet = true,
   },
   {
@@ -361,16 +131,81 @@ const NAMESPACE = group("Namespace", [
     help: "MAC address of the namespace's interface (default: the kernel's choice)",
     set: (o, text) => o.nsMac = parseMac(text),
   },
-  { name: "userns", value: "PATH", help: "User namespace to join" },
-  { name: "netns", value: "PATH|NAME", help: "Network namespace to join" },
-  { name: "netns-only", help: "Join or create no user namespace" },
-  { name: "no-netns-quit", help: "Stay when the namespace's file goes" },
-  { name: "socket", short: "s", value: "PATH", help: "UNIX socket of the hypervisor" },
-  { name: "fd", short: "F", value: "FD", help: "Connected socket to use" },
-  { name: "one-off", short: "1", help: "Leave after the first client" },
+  {
+    name: "userns",
+    value: "PATH",
+    mode: "pasta",
+    complete: "file",
+    help: "User namespace to join (default: that of PID, or none with --netns)",
+    set: setUserns,
+  },
+  {
+    name: "netns",
+    value: "PATH|NAME",
+    mode: "pasta",
+    complete: "netns",
+    help: "Network namespace to join, by path or by its name in ip-netns(8)",
+    more: "A name is a file below /run/netns. There cannot be a PID or a command, too.",
+    set: (o, text) => o.target = { kind: "path", path: parseNetns(text) },
+  },
+  {
+    name: "netns-only",
+    mode: "pasta",
+    help: "Join or make no user namespace (default with --netns, unless --userns is given)",
+    more: "The last one of this and --userns counts.",
+    set: setNetnsOnly,
+  },
+  {
+    name: "no-netns-quit",
+    mode: "pasta",
+    help: "Stay when the process or the path of the joined namespace has gone",
+    more: "Otherwise the program ends with it.",
+    set: (o) => o.netnsQuit = false,
+  },
+  {
+    name: "no-copy-routes",
+    mode: "pasta",
+    needs: "config-net",
+    help: "Of the host's routes, give the default route only",
+    more: "Accepted for compatibility: -g means the same for its family.",
+    set: (o) => o.copyRoutes = false,
+  },
+  {
+    name: "no-copy-addrs",
+    mode: "pasta",
+    needs: "config-net",
+    help: "Of the host's addresses, give the first of each family only",
+    more: "Accepted for compatibility: -a means the same for its family.",
+    set: (o) => o.copyAddresses = false,
+  },
 ]);
 
-/** All options, in the order of help and of their effect. */
+const MACHINE = group("Virtual machine", [
+  {
+    name: "socket",
+    short: "s",
+    aliases: ["socket-path"],
+    value: "PATH",
+    mode: "passt",
+    complete: "file",
+    help: "UNIX socket of the hypervisor",
+  },
+  { name: "fd", short: "F", value: "FD", mode: "passt", help: "Connected socket to use" },
+  { name: "one-off", short: "1", mode: "passt", help: "Leave after the first client" },
+  { name: "vhost-user", mode: "passt", help: "Share memory with the hypervisor" },
+  { name: "print-capabilities", mode: "passt", help: "Show what vhost-user can do and exit" },
+  {
+    name: "repair-path",
+    value: "PATH",
+    mode: "passt",
+    complete: "file",
+    help: "UNIX socket of passt-repair(1)",
+  },
+  { name: "migrate-exit", mode: "passt", help: "Leave after a migration to another host" },
+  { name: "migrate-no-linger", mode: "passt", help: "Close sockets after a migration" },
+]);
+
+/** All options, in the order of help. */
 export const OPTIONS: readonly OptionSpec[] = [
   ...GENERAL,
   ...ADDRESSES,
@@ -379,4 +214,5 @@ export const OPTIONS: readonly OptionSpec[] = [
   ...PORTS,
   ...PROTOCOLS,
   ...NAMESPACE,
+  ...MACHINE,
 ];

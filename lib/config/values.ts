@@ -23,6 +23,9 @@ const MAX_INTERFACE_NAME = 15;
 /** Longest name in the DNS and its longest label (RFC 1035 §2.3.4), without the final dot. */
 const MAX_DOMAIN = 253;
 const MAX_LABEL = 63;
+/** Bytes of a log file, without `--log-size` and at least, as in passt(1). */
+export const DEFAULT_LOG_SIZE = 1 << 20;
+export const MIN_LOG_SIZE = 40960;
 /** Search domains taken at most: what fits into DHCP and router advertisements, with room. */
 export const MAX_SEARCH = 64;
 
@@ -140,6 +143,25 @@ export function parsePath(text: string): string {
   return text.includes("\0") ? refuse("not a file name") : text;
 }
 
+/** Path of a network namespace, given as path or as name (ip-netns(8)). */
+export function parseNetns(text: string): string {
+  const path = parsePath(text);
+  return path.includes("/") ? path : `/run/netns/${path}`;
+}
+
+/** A user, and perhaps a group: numbers or names, looked up when they are needed. */
+export function parseRunAs(text: string): string {
+  if (/^[^:\s\0]+(:[^:\s\0]+)?$/.test(text)) return text;
+  refuse("not a user (UID, UID:GID, LOGIN or LOGIN:GROUP)");
+}
+
+/** Largest size of a log file, in bytes. */
+export function parseLogSize(text: string): number {
+  const size = /^\d{1,16}$/.test(text) ? Number(text) : -1;
+  if (size >= MIN_LOG_SIZE && size <= Number.MAX_SAFE_INTEGER) return size;
+  refuse(`not a size in bytes (at least ${MIN_LOG_SIZE}, default: ${DEFAULT_LOG_SIZE})`);
+}
+
 /** A domain name (RFC 1035 §2.3.1, underscores allowed), without its final dot. */
 export function parseDomain(text: string): string {
   const name = text.endsWith(".") ? text.slice(0, -1) : text;
@@ -150,11 +172,11 @@ export function parseDomain(text: string): string {
   return fits ? name : refuse(`"${text}" is not a domain name`);
 }
 
-/** Space-separated domains; `none` for an empty list. */
-export function parseSearch(text: string): string[] {
+/** Space-separated domains; `none` for an empty list. @param had number of domains there are already */
+export function parseSearch(text: string, had = 0): string[] {
   if (text === "none") return [];
   const names = text.split(/\s+/).filter((name) => name !== "");
   if (names.length === 0) refuse("no domain given (domains separated by spaces, or none)");
-  if (names.length > MAX_SEARCH) refuse(`more than ${MAX_SEARCH} domains`);
+  if (had + names.length > MAX_SEARCH) refuse(`more than ${MAX_SEARCH} domains`);
   return names.map(parseDomain);
 }

@@ -29,6 +29,8 @@ export const UDP_UNCONNECTED = 0x07; // TCP_CLOSE
 
 const O_RDONLY_CLOEXEC = 0x80000; // asm-generic/fcntl.h
 const SEEK_SET = 0; // lseek(2)
+/** The files in messages. */
+const WHAT = "/proc/net of a namespace";
 /** Where lseek(2) goes back to: made once. */
 const BEGINNING = 0n;
 /** Bytes per read; the kernel gives no more than one page at a time, of up to 64 KiB. */
@@ -116,6 +118,20 @@ function openFile(path: string, optional: boolean): number {
   return check(fd, "open", path);
 }
 
+/** Opens the four files of a folder. @throws SysError */
+function openFiles(path: string): number[] {
+  const opened: number[] = [];
+  try {
+    for (const name of ["tcp", "tcp6", "udp", "udp6"]) {
+      opened.push(openFile(`${path}/${name}`, name.endsWith("6")));
+    }
+    return opened;
+  } catch (error) {
+    for (const fd of opened) if (fd >= 0) libc.close(fd);
+    throw error;
+  }
+}
+
 /**
  * The bound ports of one network namespace.
  *
@@ -133,7 +149,6 @@ function openFile(path: string, optional: boolean): number {
  * ```
  */
 export class BoundPorts {
-  readonly #path: string;
   readonly #tcp: readonly number[];
   readonly #udp: readonly number[];
   readonly #buffer = new Uint8Array(LINE_ROOM + READ_SIZE);
@@ -143,23 +158,21 @@ export class BoundPorts {
   readonly #read = this.#buffer.subarray(LINE_ROOM);
 
   /**
-   * Opens the files, four descriptors. A kernel without IPv6 has no files for it.
+   * A kernel without IPv6 has no files for it.
    *
-   * @param path folder of the files, `/proc/PID/net` of a process in the namespace
+   * @param files folder of the files, `/proc/PID/net` of a process in the namespace; or the files
+   *   themselves, opened by {@linkcode openProcNet} of `../sys/namespace.ts` and ours from now on
    * @param diag socket of `AF_NETLINK`, `SOCK_RAW`, `NETLINK_SOCK_DIAG` made in the namespace, which is
    *   ours from now on; negative: there is none
    * @throws SysError
    */
-  constructor(path: string, diag: number = -1) {
-    this.#path = path;
+  constructor(files: string | readonly number[], diag: number = -1) {
     this.#diag = diag < 0 ? null : new SocketDiag(diag);
-    const opened: number[] = [];
+    let opened: readonly number[];
     try {
-      for (const name of ["tcp", "tcp6", "udp", "udp6"]) {
-        opened.push(openFile(`${path}/${name}`, name.endsWith("6")));
-      }
+      opened = typeof files === "string" ? openFiles(files) : files;
     } catch (error) {
-      for (const fd of [...opened, diag]) if (fd >= 0) libc.close(fd);
+      this.#diag?.close();
       throw error;
     }
     this.#tcp = opened.slice(0, 2).filter((fd) => fd >= 0);
@@ -190,12 +203,12 @@ export class BoundPorts {
   }
 
   #scan(fd: number, state: number, first: boolean, into: PortBitmap): void {
-    check(Number(libc.lseek(fd, BEGINNING, SEEK_SET)), "lseek", this.#path);
+    check(Number(libc.lseek(fd, BEGINNING, SEEK_SET)), "lseek", WHAT);
     let kept = 0;
     for (;;) {
       const n = libc.read(fd, this.#read, READ_SIZE);
       if (n < 0 && errno() === E.EINTR) continue;
-      if (n < 0) throw new SysError("read", this.#path, errno());
+      if (n < 0) throw new SysError("read", WHAT, errno());
       if (n === 0) return;
       const end = LINE_ROOM + n;
       const rest = portsOfLines(this.#buffer, LINE_ROOM - kept, end, state, first, into);

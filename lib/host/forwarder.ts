@@ -14,19 +14,34 @@
  */
 import { getLogger } from "@std/log";
 import { ConfigError } from "../config/error.ts";
-import type { Context } from "../context.ts";
 import { Pif } from "../flow/side.ts";
 import type { BoundPorts } from "../forward/bound_ports.ts";
 import type { ListenSpec } from "../forward/listener.ts";
-import { formatPortRule, type PortRule } from "../forward/ports.ts";
+import { formatPortRule, MAX_PORT, type PortRule } from "../forward/ports.ts";
 import { E, errnoName } from "../sys/errno.ts";
-import { AutoPorts, emptyPorts, exclude, forget, has, include, type PortSet } from "./port_set.ts";
+import { monotonicMs } from "../sys/clock.ts";
+import { type Address, isV4 } from "../wire/address.ts";
+import {
+  add,
+  AutoPorts,
+  emptyPorts,
+  exclude,
+  forget,
+  has,
+  include,
+  type PortSet,
+} from "./port_set.ts";
 
 /** Ports below it are privileged (ip(7)). */
 const LOW_PORT_LIMIT = 1024;
 /** Descriptors that weak and `auto` rules leave for connections: at most, and as a share. */
 const RESERVE = 1024;
 const RESERVE_SHARE = 8;
+/** Share of them that ports named outright leave for those of `auto`. */
+const AUTO_SHARE = 8;
+/** A scan may take this share of the time, but is not put off for longer than so many ms. */
+const SCAN_SHARE = 100;
+const MAX_SCAN_INTERVAL_MS = 4000;
 /** Interface that local connections in the namespace come from. */
 const LOOPBACK_DEVICE = "lo";
 
@@ -55,8 +70,13 @@ export interface ForwarderOptions {
   /** Rules of `udp` and `udpNs` that only follow TCP: no message when they come to nothing. */
   readonly followers: { readonly udp: readonly PortRule[]; readonly udpNs: readonly PortRule[] };
   readonly freebind: boolean;
+  /** Which families are enabled. */
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
   /** Number of descriptors the process may have. */
   readonly descriptors: number;
+  /** Clock in milliseconds. Default: monotonic. */
+  readonly clock?: () => number;
   /** Ports bound in the guest's namespace and in ours; null: nothing is found out (no `auto`). */
   readonly bound: { readonly guest: BoundPorts; readonly host: BoundPorts } | null;
 }
@@ -65,7 +85,12 @@ export interface ForwarderOptions {
 class Table {
   /** Ports we listen on for it. */
   readonly listening: PortSet = emptyPorts();
+  /** Those of {@linkcode Table.followers}: any other rule comes before them. */
+  readonly following: PortSet = emptyPorts();
   readonly auto: readonly AutoPorts[];
+  readonly weak: readonly PortRule[];
+  /** Listeners per port: as many as there are rules with addresses of their own. */
+  readonly #counts: Uint16Array<ArrayBuffer> = new Uint16Array(MAX_PORT + 1);
 
   constructor(
     readonly option: string,
@@ -75,10 +100,20 @@ class Table {
     readonly followers: readonly PortRule[] = [],
   ) {
     this.auto = rules.filter((rule) => rule.auto).map((rule) => new AutoPorts(rule));
+    this.weak = rules.filter((rule) => rule.weak && !rule.auto);
   }
 
   get protocol(): string {
     return this.option.toLowerCase() === "-t" ? "TCP" : "UDP";
+  }
+
+  opened(port: number): void {
+    this.#counts[port]++;
+    include(this.listening, port);
+  }
+
+  closed(port: number): void {
+    if (--this.#counts[port] === 0) exclude(this.listening, port);
   }
 }
 
@@ -112,6 +147,8 @@ export class Forwarder {
   /** Descriptors that weak and `auto` rules may still take. */
   #budget: number;
   #warned = false;
+  #scanAt = 0;
+  readonly #more: PortSet = emptyPorts();
   readonly #bound: Record<"guestTcp" | "guestUdp" | "hostTcp" | "hostUdp", PortSet> = {
     guestTcp: emptyPorts(),
     guestUdp: emptyPorts(),
@@ -147,15 +184,31 @@ export class Forwarder {
     this.#budget -= used;
     const tables = Object.values(this.#tables);
     for (const table of tables) {
+      table.rules.forEach((rule) => this.#checkFamily(table, rule));
       for (const rule of table.rules) if (!rule.auto && !rule.weak) this.#openAll(table, rule);
     }
-    let left = tables.filter(({ rules }) => weak(rules).length > 0).length;
-    for (const table of tables) {
-      if (weak(table.rules).length === 0) continue;
-      this.#openWeak(table, Math.max(0, Math.floor(this.#budget / left--)));
-    }
-    for (const table of tables) this.#openSome(table, table.followers, this.#budget);
+    const kept = this.scans ? Math.floor(this.#budget / AUTO_SHARE) : 0;
+    const groups = tables.flatMap((table) =>
+      [[table, table.weak], [table, table.followers]] as const
+    )
+      .filter(([, rules]) => rules.length > 0);
+    groups.sort(([, a], [, b]) => size(a) - size(b)); // what the small ones leave is for the large
+    groups.forEach(([table, rules], k) => {
+      const share = Math.floor((this.#budget - kept) / (groups.length - k));
+      this.#openWeak(table, rules, Math.max(0, share));
+    });
     this.scan();
+  }
+
+  /** @throws ConfigError when a rule is about a family that is off */
+  #checkFamily(table: Table, rule: PortRule): void {
+    const { ipv4, ipv6 } = this.#options;
+    const off = (address: Address | null) => address !== null && !(isV4(address) ? ipv4 : ipv6);
+    for (const address of [rule.address, rule.target]) {
+      if (!off(address)) continue;
+      const name = isV4(address!) ? "IPv4" : "IPv6";
+      throw new ConfigError(`${table.option} ${formatPortRule(rule)}: ${name} is disabled`);
+    }
   }
 
   /** Opens one port for a table. @returns a negative errno when that fails, else its listener */
@@ -171,7 +224,7 @@ export class Forwarder {
       freebind: this.#options.freebind,
     });
     if (result < 0) return result;
-    include(table.listening, port);
+    table.opened(port);
     this.#budget--;
     return result;
   }
@@ -190,20 +243,21 @@ export class Forwarder {
     }
   }
 
-  /** The ports of a table's weak rules, as far as they can be had. */
-  #openWeak(table: Table, budget: number): void {
-    const rules = weak(table.rules);
-    const wanted = rules.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+  /** The ports of weak rules of a table, or of its followers, as far as they can be had. */
+  #openWeak(table: Table, rules: readonly PortRule[], budget: number): void {
+    const { option, protocol } = table;
+    const follows = rules === table.followers;
+    const wanted = size(rules);
     const { opened, reason } = this.#openSome(table, rules, budget);
-    if (opened === 0) {
+    if (opened === 0 && !follows) {
       const why = reason === 0 ? "" : `: ${errnoName(reason)}`;
       throw new ConfigError(
-        `${table.option}: none of ${wanted} ${table.protocol} ports can be forwarded${why}`,
+        `${option}: none of ${wanted} ${protocol} ports can be forwarded${why}`,
       );
     }
     if (reason !== E.EMFILE) return;
     getLogger().warn(
-      `${table.option}: ${opened} of ${wanted} ${table.protocol} ports are forwarded: ` +
+      `${option}: ${opened} of ${wanted} ${protocol} ports are forwarded: ` +
         `more would leave too few of ${this.#options.descriptors} descriptors (ulimit -n)`,
     );
   }
@@ -220,8 +274,11 @@ export class Forwarder {
         if (opened >= budget) return { opened, reason: E.EMFILE };
         const result = this.#listen(table, rule, port);
         if (outOfDescriptors(result)) return { opened, reason: E.EMFILE };
-        if (result >= 0) opened++;
-        else reason = -result;
+        if (result < 0) reason = -result;
+        else {
+          opened++;
+          if (rules === table.followers) include(table.following, port);
+        }
       }
     }
     return { opened, reason };
@@ -229,8 +286,22 @@ export class Forwarder {
 
   /** Opens and closes ports of `auto` rules as the other side's ports come and go. */
   scan(): void {
-    const { bound } = this.#options;
-    if (!bound || !this.scans) return;
+    const { bound, clock = monotonicMs } = this.#options;
+    const now = clock();
+    if (!bound || !this.scans || now < this.#scanAt) return;
+    this.#find(bound);
+    const { t, u, T, U } = this.#tables;
+    const { guestTcp, guestUdp, hostTcp, hostUdp } = this.#bound;
+    this.#followAll(t, guestTcp, null);
+    this.#followAll(u, guestUdp, t);
+    this.#followAll(T, hostTcp, null);
+    this.#followAll(U, hostUdp, T);
+    const took = clock() - now;
+    this.#scanAt = now + Math.min(SCAN_SHARE * took, MAX_SCAN_INTERVAL_MS);
+  }
+
+  /** Finds the ports that are bound on both sides, without ours. */
+  #find(bound: { readonly guest: BoundPorts; readonly host: BoundPorts }): void {
     const { t, u, T, U } = this.#tables;
     const { guestTcp, guestUdp, hostTcp, hostUdp } = this.#bound;
     if (t.auto.length > 0 || u.auto.length > 0) {
@@ -245,23 +316,26 @@ export class Forwarder {
       forgetOurs(hostTcp, t);
       forgetOurs(hostUdp, u);
     }
-    for (const auto of t.auto) this.#follow(t, auto, guestTcp, null);
-    for (const auto of u.auto) this.#follow(u, auto, guestUdp, guestTcp);
-    for (const auto of T.auto) this.#follow(T, auto, hostTcp, null);
-    for (const auto of U.auto) this.#follow(U, auto, hostUdp, hostTcp);
+  }
+
+  /** Follows the bound ports with all `auto` rules of a table, and with those of TCP for UDP. */
+  #followAll(table: Table, bound: PortSet, tcp: Table | null): void {
+    const more = tcp && tcp.auto.length > 0 && table.auto.length > 0 ? this.#more.fill(0) : null;
+    if (more) { for (const { wanted } of tcp!.auto) add(more, wanted); }
+    for (const auto of table.auto) this.#follow(table, auto, bound, more);
   }
 
   /** Makes the open ports of an `auto` rule those that are bound. */
-  #follow(table: Table, auto: AutoPorts, bound: PortSet, tcp: PortSet | null): void {
-    auto.compare(bound, tcp, (port, wanted) => {
+  #follow(table: Table, auto: AutoPorts, bound: PortSet, more: PortSet | null): void {
+    auto.compare(bound, more, (port, wanted) => {
       if (!wanted) {
         table.ports.unlisten(auto.listeners.get(port)!);
         auto.closed(port);
-        exclude(table.listening, port);
+        table.closed(port);
         this.#budget++;
         return;
       }
-      if (has(table.listening, port)) return; // forwarded by another rule
+      if (has(table.following, port)) return; // it is forwarded already
       const result = this.#budget > 0 ? this.#listen(table, auto.rule, port) : -E.EMFILE;
       if (result >= 0) auto.opened(port, result);
       else if (outOfDescriptors(result)) this.#warnOnce(table);
@@ -284,6 +358,7 @@ function forgetOurs(found: PortSet, { listening, ports, pif }: Table): void {
   for (const port of ports.kept?.(pif) ?? []) exclude(found, port);
 }
 
-function weak(rules: readonly PortRule[]): PortRule[] {
-  return rules.filter((rule) => rule.weak && !rule.auto);
+/** Ports that rules name. */
+function size(rules: readonly PortRule[]): number {
+  return rules.reduce((sum, { first, last }) => sum + last - first + 1, 0);
 }

@@ -58,14 +58,20 @@ export const TX_QUEUE_LENGTH = 10_000;
 
 type GuestAddress = Omit<AddressInfo, "ifindex">;
 
+/** What options say about the family. */
+function optionsOf(options: Options, family: Family): FamilyOptions {
+  return isV4(family.addr) ? options.v4 : options.v6;
+}
+
 /** The addresses to give to the guest. */
 function guestAddresses(
-  options: FamilyOptions,
+  options: Options,
   family: Family,
   host: HostFamily | null,
 ): GuestAddress[] {
   const nodad = isV4(family.addr) ? 0 : IFA_F_NODAD;
-  if (host && !options.address) {
+  const { address } = optionsOf(options, family);
+  if (host && !address && options.copyAddresses) {
     return host.addresses.map((info, i) => ({
       ...info,
       flags: info.flags & IFA_F_NOPREFIXROUTE | nodad,
@@ -161,7 +167,7 @@ function addRoutes(
 function configureFamily(
   netlink: Netlink,
   ifindex: number,
-  options: FamilyOptions,
+  options: Options,
   family: Family,
   host: HostFamily | null,
 ): void {
@@ -178,11 +184,14 @@ function configureFamily(
   }
   const { gateway } = family;
   const own = gateway ? [defaultRoute(gateway, isOnLink(gateway, addresses))] : [];
-  if (!host || options.gateway) {
+  const onlyDefault = optionsOf(options, family).gateway || !options.copyRoutes && gateway;
+  if (!host || onlyDefault) {
     for (const [, error] of addRoutes(netlink, ifindex, own)) throw error;
     return;
   }
-  const refused = addRoutes(netlink, ifindex, copiedRoutes(host, addresses));
+  const copied = copiedRoutes(host, addresses)
+    .filter(({ prefixLength }) => options.copyRoutes || prefixLength === 0);
+  const refused = addRoutes(netlink, ifindex, copied);
   const lost = refused.some(([route]) => route.prefixLength === 0);
   // a guest with another address than the host's may have no route to the gateway: say it is there
   const stillRefused = lost && gateway
@@ -221,9 +230,9 @@ function configure(
     addLinkLocal(netlink, ifindex, linkLocal);
     copyAddress(ip6.linkLocalSeen, 0, linkLocal, 0);
     if (isUnspecified(ip6.addrSeen)) copyAddress(ip6.addrSeen, 0, linkLocal, 0);
-    configureFamily(netlink, ifindex, options.v6, ip6, host.v6);
+    configureFamily(netlink, ifindex, options, ip6, host.v6);
   }
-  if (ip4) configureFamily(netlink, ifindex, options.v4, ip4, host.v4);
+  if (ip4) configureFamily(netlink, ifindex, options, ip4, host.v4);
 }
 
 /**

@@ -36,34 +36,47 @@ export function forget(set: PortSet, other: PortSet): void {
   for (let w = 0; w < WORDS; w++) set[w] &= ~other[w];
 }
 
+/** Adds all ports of another set. */
+export function add(set: PortSet, other: PortSet): void {
+  for (let w = 0; w < WORDS; w++) set[w] |= other[w];
+}
+
+/** Calls `visit` for each port of a set from `first` to `last`. */
+function eachBetween(
+  set: PortSet,
+  first: number,
+  last: number,
+  visit: (port: number) => void,
+): void {
+  for (let port = first; port <= last; port++) {
+    if (set[port >> 5] === 0) port |= 31; // nothing in this word
+    else if (has(set, port)) visit(port);
+  }
+}
+
 /** An `auto` rule with the ports that it has open. */
 export class AutoPorts {
   /** Listener of each open port. */
   readonly listeners: Map<number, number> = new Map();
+  /** Ports that are to be open since the last comparison. */
+  readonly wanted: PortSet = emptyPorts();
   readonly #open: PortSet = emptyPorts();
-  readonly #wanted: PortSet = emptyPorts();
 
   constructor(readonly rule: PortRule) {}
 
   /**
    * Calls `change` for each port of the rule that is to be opened (true) or closed (false), so that
-   * those are open whose counterparts are in `bound` or `more`.
+   * those are open whose counterparts are in `bound`, or which are in `more` themselves.
    */
   compare(
     bound: PortSet,
     more: PortSet | null,
     change: (port: number, wanted: boolean) => void,
   ): void {
-    const wanted = this.#wanted.fill(0);
     const { first, last, to } = this.rule;
-    for (let there = to; there <= to + last - first; there++) {
-      const word = there >> 5;
-      if (bound[word] === 0 && (more === null || more[word] === 0)) {
-        there |= 31; // nothing in this word
-      } else if (has(bound, there) || more !== null && has(more, there)) {
-        include(wanted, first + there - to);
-      }
-    }
+    const wanted = this.wanted.fill(0);
+    eachBetween(bound, to, to + last - first, (port) => include(wanted, first + port - to));
+    if (more) eachBetween(more, first, last, (port) => include(wanted, port));
     for (let w = 0; w < WORDS; w++) {
       let differ = wanted[w] ^ this.#open[w];
       while (differ !== 0) {

@@ -6,11 +6,11 @@
  * mount, UTS and IPC namespaces. There it ties its life to ours (PR_SET_PDEATHSIG), maps our user to
  * root, opens ping sockets to root, mounts /proc and /sys anew (they show the new PID and network
  * namespaces) and then waits on a socket pair, while we make the tap and configure it from outside
- * (`../sys/namespace.ts`). {@linkcode Guest.release} lets it execute the command. Should we die before, it
+ * (`../sys/namespace.ts`). {@linkcode GuestProcess.release} lets it execute the command. Should we die before, it
  * reads an end of file and exits; afterwards the kernel kills it, and as it is process 1 of its PID
  * namespace everything it has started goes with it. It stays in our session and process group, so a
- * shell has job control. It keeps descriptors 0, 1 and 2 only, and finds signals handled as we did
- * when we were started.
+ * shell has job control. It keeps descriptors 0, 1 and 2 only, and finds signals handled and the file
+ * mode mask as we did when we were started.
  *
  * @module
  */
@@ -20,6 +20,7 @@ import { userNamespaceHint } from "../sys/namespace.ts";
 import { openPidfd, pollExit, waitExit } from "../sys/process.ts";
 import { AT_FDCWD, CLONE, Script, type Step } from "../sys/script.ts";
 import { AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM } from "../sys/socket.ts";
+import { callersUmask } from "./hygiene.ts";
 
 const PR_SET_PDEATHSIG = 1; // linux/prctl.h
 const SIGKILL = 9; // asm-generic/signal.h
@@ -46,11 +47,11 @@ const LAST_FD = 0xffffffff;
 const CLOSE_RANGE_CLOEXEC = 4; // linux/close_range.h
 const X_OK = 1; // unistd.h
 const MAX_HOSTNAME = 64; // sethostname(2)
+const HOSTNAME_PREFIX = "pasta-";
 const SHELL = "/bin/sh";
 const DEFAULT_PATH = "/bin:/usr/bin"; // execvp(3)
 
-const NAMESPACES = CLONE.NEWUSER | CLONE.NEWNET | CLONE.NEWPID | CLONE.NEWNS | CLONE.NEWUTS |
-  CLONE.NEWIPC;
+const NAMESPACES = CLONE.NEWNET | CLONE.NEWPID | CLONE.NEWNS | CLONE.NEWUTS | CLONE.NEWIPC;
 
 /** Exit status of a command that was not found, as sh(1) has it. */
 export const COMMAND_NOT_FOUND = 127;
@@ -84,14 +85,16 @@ function executeHint(reason: number): string {
 export interface SpawnOptions {
   /** Command and arguments; empty or absent: the user's shell ($SHELL or /bin/sh) as login shell. */
   readonly command?: readonly string[];
-  /** Host name inside. Absent: the host's. */
+  /** Host name inside, cut to 64 bytes. Absent: the host's with `pasta-` in front. */
   readonly hostname?: string;
   /** Signals that the command finds ignored though we do not ignore them. */
   readonly ignored?: readonly number[];
+  /** Make no user namespace: the command has our rights, and we must be root. */
+  readonly sameUser?: boolean;
 }
 
 /** The command's process. */
-export interface Guest {
+export interface GuestProcess {
   /** Process ID as we see it. */
   readonly pid: number;
   /** Readable when the process has ended. */
@@ -203,6 +206,7 @@ function addSignals(script: Script, ignored: readonly number[]): void {
 /** Undoes what the runtime changed, and executes the command. @returns the two attempts */
 function addExecute(script: Script, { path, argv }: Command, ignored: readonly number[]): Step[] {
   addSignals(script, ignored);
+  script.call("umask", [callersUmask()]);
   // Linux 5.11; our own descriptors are close-on-exec anyway
   script.call("close_range", [FIRST_OTHER_FD, LAST_FD, CLOSE_RANGE_CLOEXEC], {
     what: "descriptors",
@@ -227,7 +231,7 @@ function receiveByte(fd: number): boolean {
   return n === 1;
 }
 
-class Process implements Guest {
+class Process implements GuestProcess {
   readonly pid: number;
   readonly pidfd: number;
   readonly warnings: readonly string[];
@@ -285,22 +289,29 @@ class Process implements Guest {
   }
 }
 
+function sameUserHint(errno: number): string {
+  return errno === E.EPERM ? "--netns-only makes no user namespace: only root can do without" : "";
+}
+
 /** The script of the guest's process. @returns the attempts to execute the command */
 function addSteps(
   script: Script,
   [ours, theirs]: Int32Array,
   command: Command,
-  { hostname, ignored = [] }: SpawnOptions,
+  options: SpawnOptions,
 ): Step[] {
-  script.clone(NAMESPACES, { what: "namespaces", hint: userNamespaceHint });
+  const { hostname = `${HOSTNAME_PREFIX}${Deno.hostname()}`, ignored = [], sameUser = false } =
+    options;
+  script.clone(sameUser ? NAMESPACES : NAMESPACES | CLONE.NEWUSER, {
+    what: "namespaces",
+    hint: sameUser ? sameUserHint : userNamespaceHint,
+  });
   script.call("close", [ours]);
   script.call("prctl", [PR_SET_PDEATHSIG, SIGKILL], { what: "PR_SET_PDEATHSIG" });
-  addIdentity(script);
+  if (!sameUser) addIdentity(script);
   script.writeFile("/proc/sys/net/ipv4/ping_group_range", "0 0", { required: false });
-  if (hostname !== undefined) {
-    const name = new TextEncoder().encode(hostname).subarray(0, MAX_HOSTNAME);
-    script.call("sethostname", [script.data(name), name.length], { what: hostname });
-  }
+  const name = new TextEncoder().encode(hostname).subarray(0, MAX_HOSTNAME);
+  script.call("sethostname", [script.data(name), name.length], { what: hostname, required: false });
   addMounts(script);
   const byte = script.address(script.reserve(1));
   script.call("write", [theirs, byte, 1], { what: "readiness" });
@@ -311,7 +322,7 @@ function addSteps(
 }
 
 /**
- * Makes the guest's namespaces with a process that waits for {@linkcode Guest.release} to execute the
+ * Makes the guest's namespaces with a process that waits for {@linkcode GuestProcess.release} to execute the
  * command. Blocks for some milliseconds.
  *
  * To be called in the main thread: the guest ends when the calling thread does.
@@ -331,7 +342,7 @@ function addSteps(
  * guest.close();
  * ```
  */
-export function spawnGuest(options: SpawnOptions = {}): Guest {
+export function spawnGuest(options: SpawnOptions = {}): GuestProcess {
   const command = resolve(options.command ?? []);
   const pair = new Int32Array(2);
   check(libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), "socketpair");

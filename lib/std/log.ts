@@ -27,23 +27,56 @@ export type LevelName = keyof typeof LogLevels;
 /** Number of a level. */
 export type LogLevel = (typeof LogLevels)[LevelName];
 
+const NAMES = new Map(Object.entries(LogLevels).map(([name, level]) => [level, name as LevelName]));
+
 /** Longest message that is written whole, in characters. */
-export const MAX_MESSAGE = 1000;
+export const MAX_MESSAGE = 960;
+
+/** What a record is made from. */
+export interface LogRecordOptions {
+  msg: string;
+  args: unknown[];
+  level: LogLevel;
+  loggerName: string;
+}
 
 /** One message on its way to a handler. */
-export interface LogRecord {
+export class LogRecord {
   readonly msg: string;
   readonly level: LogLevel;
-  readonly levelName: LevelName;
+  readonly loggerName: string;
+  readonly #args: unknown[];
+  #datetime: Date | null = null;
+
+  constructor(options: LogRecordOptions) {
+    this.msg = options.msg;
+    this.level = options.level;
+    this.loggerName = options.loggerName;
+    this.#args = options.args;
+  }
+
+  /** Name of {@linkcode level}. */
+  get levelName(): LevelName {
+    return NAMES.get(this.level)!;
+  }
+
+  get args(): unknown[] {
+    return [...this.#args];
+  }
+
+  /** When it was first asked for. */
+  get datetime(): Date {
+    return this.#datetime ??= new Date();
+  }
 }
 
 /** Formats a record into one line. */
 export type FormatterFunction = (record: LogRecord) => string;
 
 // deno-lint-ignore no-control-regex
-const CONTROL = /[\x00-\x1f\x7f-\x9f]/g;
+const CONTROL = /[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g;
 
-/** The message as it is shown: one line, bounded, no control characters. */
+/** The message as it is shown: one line, bounded, no characters that control a terminal or a text. */
 export function logLine(message: string): string {
   const cut = message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message;
   return cut.replace(CONTROL, "?");
@@ -60,7 +93,12 @@ export abstract class BaseHandler {
   }
 
   handle(record: LogRecord): void {
-    if (record.level >= this.level) this.log(this.formatter(record));
+    if (record.level >= this.level) this.log(this.format(record));
+  }
+
+  /** One record as one line. */
+  format(record: LogRecord): string {
+    return this.formatter(record);
   }
 
   /** Gets ready to write. */
@@ -75,52 +113,15 @@ export abstract class BaseHandler {
 
 const encoder = new TextEncoder();
 
-/** Something with a synchronous write, such as `Deno.stderr`. */
-interface SyncWriter {
-  writeSync(bytes: Uint8Array): number;
-}
-
-function writeAll(writer: SyncWriter, bytes: Uint8Array): void {
-  try {
-    for (let at = 0; at < bytes.length;) at += writer.writeSync(bytes.subarray(at));
-  } catch {
-    // a closed or full standard error must not stop the traffic
-  }
-}
-
 /** Writes lines to standard error. */
 export class ConsoleHandler extends BaseHandler {
   override log(line: string): void {
-    writeAll(Deno.stderr, encoder.encode(`${line}\n`));
-  }
-}
-
-/** Appends lines to a file. */
-export class FileHandler extends BaseHandler {
-  readonly #filename: string;
-  #file: Deno.FsFile | null = null;
-
-  constructor(
-    levelName: LevelName,
-    options: { filename: string; formatter?: FormatterFunction },
-  ) {
-    super(levelName, options);
-    this.#filename = options.filename;
-  }
-
-  /** Opens the file. @throws when it cannot be created or written */
-  override setup(): void {
-    this.#file = Deno.openSync(this.#filename, { append: true, create: true, mode: 0o600 });
-  }
-
-  override log(line: string): void {
-    if (this.#file) writeAll(this.#file, encoder.encode(`${line}\n`));
-  }
-
-  /** Closes the file. */
-  override destroy(): void {
-    this.#file?.close();
-    this.#file = null;
+    const bytes = encoder.encode(`${line}\n`);
+    try {
+      for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
+    } catch {
+      // a closed standard error is no reason to end
+    }
   }
 }
 
@@ -143,49 +144,49 @@ export class Logger {
 
   /** Name of {@linkcode level}. */
   get levelName(): LevelName {
-    const found = Object.entries(LogLevels).find(([, level]) => level === this.level);
-    return found![0] as LevelName;
+    return NAMES.get(this.level)!;
   }
 
   set levelName(name: LevelName) {
     this.level = LogLevels[name];
   }
 
-  #log(level: LogLevel, levelName: LevelName, msg: string): string {
+  #log(level: LogLevel, msg: string): string {
     if (level >= this.level) {
-      for (const handler of this.handlers) handler.handle({ msg, level, levelName });
+      const record = new LogRecord({ msg, args: [], level, loggerName: this.loggerName });
+      for (const handler of this.handlers) handler.handle(record);
     }
     return msg;
   }
 
   /** Every packet. */
   trace(msg: string): string {
-    return this.#log(LogLevels.TRACE, "TRACE", msg);
+    return this.#log(LogLevels.TRACE, msg);
   }
 
   /** Every flow and service request. */
   debug(msg: string): string {
-    return this.#log(LogLevels.DEBUG, "DEBUG", msg);
+    return this.#log(LogLevels.DEBUG, msg);
   }
 
   /** What a user wants to know once. */
   info(msg: string): string {
-    return this.#log(LogLevels.INFO, "INFO", msg);
+    return this.#log(LogLevels.INFO, msg);
   }
 
   /** Something does not work, the rest does. */
   warn(msg: string): string {
-    return this.#log(LogLevels.WARN, "WARN", msg);
+    return this.#log(LogLevels.WARN, msg);
   }
 
   /** Something failed. */
   error(msg: string): string {
-    return this.#log(LogLevels.ERROR, "ERROR", msg);
+    return this.#log(LogLevels.ERROR, msg);
   }
 
   /** The program ends because of this. */
   critical(msg: string): string {
-    return this.#log(LogLevels.CRITICAL, "CRITICAL", msg);
+    return this.#log(LogLevels.CRITICAL, msg);
   }
 }
 
@@ -231,9 +232,13 @@ export function getLogger(name = "default"): Logger {
   return logger;
 }
 
-/** Replaces handlers and levels; loggers handed out before are changed in place. */
+/**
+ * Sets handlers up, and replaces handlers and levels of loggers; those handed out before are changed in
+ * place. When a handler throws, the loggers stay as they were.
+ */
 export function setup(config: LogConfig): void {
   const handlers: Record<string, BaseHandler> = config.handlers ?? {};
+  for (const handler of Object.values(handlers)) handler.setup();
   for (
     const [name, { level = "INFO", handlers: names = [] }] of Object.entries(
       config.loggers ?? {},

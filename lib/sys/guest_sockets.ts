@@ -82,6 +82,8 @@ export class GuestSockets {
     pool(AF_INET6, SOCK_DGRAM),
   ];
   #ready = 0;
+  /** When there was no room for a batch. */
+  #shortAt = -Infinity;
 
   constructor(make: MakeSockets) {
     this.#make = make;
@@ -105,9 +107,10 @@ export class GuestSockets {
       return this.#one(family, type, protocol);
     }
     const kind = this.#pools[wide + (type === SOCK_DGRAM ? 2 : 0)];
-    if (kind.count === 0) {
-      const error = this.#refill(kind, nowMs);
-      if (error < 0) return this.#one(family, type, protocol); // perhaps there is room for one
+    const short = nowMs - this.#shortAt < BUSY_MS;
+    if (kind.count === 0 && (short || this.#refill(kind, nowMs) < 0)) {
+      this.close(); // descriptors of the other kinds may be all that is missing
+      return this.#one(family, type, protocol);
     }
     kind.takenAt = nowMs;
     this.#ready--;
@@ -132,6 +135,7 @@ export class GuestSockets {
       return kind.count = made.length;
     } catch (error) {
       kind.batch = FIRST_BATCH;
+      this.#shortAt = nowMs;
       return negativeErrno(error);
     }
   }

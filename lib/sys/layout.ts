@@ -254,3 +254,14 @@ export const inetDiagMsg = layout("struct inet_diag_msg", ["linux/inet_diag.h"],
   idiag_state: [1, 1],
   "id.idiag_sport": [4, 2],
 });
+
+/** User of the password database (getpwnam(3)). */
+export const passwd = layout("struct passwd", ["pwd.h"], 48, {
+  pw_uid: [16, 4],
+  pw_gid: [20, 4],
+});
+
+/** Group of the group database (getgrnam(3)). */
+export const group = layout("struct group", ["grp.h"], 32, {
+  gr_gid: [16, 4],
+});

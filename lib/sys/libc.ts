@@ -24,6 +24,14 @@ const library = Deno.dlopen("libc.so.6", {
   },
   readv: { parameters: ["i32", /* fd */ "buffer", /* iov */ "i32" /* iovcnt */], result: "i32" },
   writev: { parameters: ["i32", /* fd */ "buffer", /* iov */ "i32" /* iovcnt */], result: "i32" },
+  pread: {
+    parameters: ["i32", /* fd */ "buffer", /* buf */ "u32", /* count */ "i64" /* offset */],
+    result: "i32",
+  },
+  pwrite: {
+    parameters: ["i32", /* fd */ "buffer", /* buf */ "u32", /* count */ "i64" /* offset */],
+    result: "i32",
+  },
   lseek: {
     parameters: ["i32", /* fd */ "i64", /* offset */ "i32" /* whence */],
     result: "i64",
@@ -167,6 +175,21 @@ const library = Deno.dlopen("libc.so.6", {
     result: "i32",
   },
   clock_gettime: { parameters: ["i32", /* clock */ "buffer" /* timespec */], result: "i32" },
+  timerfd_create: { parameters: ["i32", /* clock */ "i32" /* flags */], result: "i32" },
+  timerfd_settime: {
+    parameters: [
+      "i32", /* fd */
+      "i32", /* flags */
+      "buffer", /* new_value */
+      "buffer", /* old_value */
+    ],
+    result: "i32",
+  },
+  inotify_init1: { parameters: ["i32" /* flags */], result: "i32" },
+  inotify_add_watch: {
+    parameters: ["i32", /* fd */ "buffer", /* pathname */ "u32" /* mask */],
+    result: "i32",
+  },
 
   // processes
   getpid: { parameters: [], result: "i32" },

@@ -25,12 +25,15 @@ const O_CLOEXEC = 0x80000; // asm-generic/fcntl.h
 const AF_NETLINK = 16; // bits/socket.h
 const NETLINK_ROUTE = 0; // linux/netlink.h
 const SIOCGIFINDEX = 0x8933; // linux/sockios.h
+const NS_GET_NSTYPE = 0xb703; // linux/nsfs.h
 
 /** Flags of a helper: shares descriptors and memory with us, and we wait for its end. */
 const HELPER = CLONE.VM | CLONE.VFORK | CLONE.FILES;
 
 /** Steps that every helper takes: mask, clone, two setns, exit. */
 const HELPER_STEPS = 5;
+/** Files of the sockets of a namespace below /proc/PID/net (proc_net(5)): those of IPv6 may be missing. */
+const PROC_NET_FILES = ["tcp", "tcp6", "udp", "udp6"] as const;
 /** Steps of {@linkcode openGuestNetwork} per queue, and once. */
 const QUEUE_STEPS = 3;
 const NETWORK_STEPS = 4;
@@ -72,9 +75,23 @@ export interface SocketSpec {
   readonly protocol: number;
 }
 
-function openNamespaceFile(path: string): number {
-  const fd = libc.open(new TextEncoder().encode(`${path}\0`), O_CLOEXEC, 0);
-  return check(fd, "open", path);
+/**
+ * Opens a namespace by a file of nsfs (namespaces(7)).
+ *
+ * @returns a close-on-exec descriptor
+ * @throws SysError
+ */
+export function openNamespaceFile(path: string): number {
+  const flags = O_CLOEXEC | O_NONBLOCK; // a pipe must not keep us waiting
+  return check(libc.open(new TextEncoder().encode(`${path}\0`), flags, 0), "open", path);
+}
+
+/**
+ * What kind of namespace a descriptor is: `CLONE.NEWNET`, `CLONE.NEWUSER` …, or a negative number: none
+ * (ioctl_nsfs(2)).
+ */
+export function namespaceType(fd: number): number {
+  return libc.ioctlNumber(fd, NS_GET_NSTYPE, 0);
 }
 
 /**
@@ -110,8 +127,19 @@ export function userNamespaceHint(errno: number): string {
   return errno === E.EINVAL ? "the kernel was built without a namespace type" : "";
 }
 
-function joinHint(errno: number): string {
-  return errno === E.EPERM ? "only the owner of a namespace may join it" : "";
+function userJoinHint(errno: number): string {
+  return errno === E.EPERM
+    ? "only the owner of a user namespace, and root (--runas 0), may join it"
+    : "";
+}
+
+/** What a user can do when the network namespace can't be joined. */
+function networkJoinHint(namespace: Namespace): (errno: number) => string {
+  const hint = namespace.user >= 0
+    ? "it does not belong to the user namespace that we join: see --userns and --netns-only"
+    : "needs CAP_SYS_ADMIN in the user namespace it belongs to: name that with --userns, or be " +
+      "root (--runas 0)";
+  return (errno) => errno === E.EPERM ? hint : "";
 }
 
 /** What a user can do when the tap can't be made. */
@@ -140,10 +168,10 @@ function inNamespace<T>(
     script.clone(HELPER, { what: "helper" });
     if (namespace.user >= 0) {
       // EINVAL: it is our own already; if it is not, the next step says EPERM
-      const options = { what: "user namespace", hint: joinHint, tolerate: E.EINVAL };
+      const options = { what: "user namespace", hint: userJoinHint, tolerate: E.EINVAL };
       script.call("setns", [namespace.user, CLONE.NEWUSER], options);
     }
-    const options = { what: "network namespace", hint: joinHint };
+    const options = { what: "network namespace", hint: networkJoinHint(namespace) };
     script.call("setns", [namespace.net, CLONE.NEWNET], options);
     const results = build(script);
     script.exit(0);
@@ -160,12 +188,24 @@ function inNamespace<T>(
   }
 }
 
+/** What a user can do when the tap can't have its name. */
+function tapNameHint(ifname: string): (errno: number) => string {
+  return (errno) => {
+    if (errno === E.EBUSY) {
+      return `the interface ${ifname} is in use by another program: see --ns-ifname`;
+    }
+    if (errno !== E.EINVAL) return tunHint(errno);
+    return `the namespace has an interface ${ifname} that is no tap of ours: see --ns-ifname`;
+  };
+}
+
 /** Adds the steps that open one queue of the tap. */
-function addTap(script: Script, request: number, vnetHeader: boolean): Step {
+function addTap(script: Script, request: number, { ifname, vnetHeader }: TapOptions): Step {
   const what = TUN_DEVICE, hint = tunHint;
   const flags = O_RDWR | O_NONBLOCK | O_CLOEXEC;
   const tap = script.call("openat", [AT_FDCWD, TUN_DEVICE, flags], { what, hint, opens: true });
-  script.call("ioctl", [tap, TUN.SETIFF, request], { what: "TUNSETIFF", hint });
+  const naming = { what: "TUNSETIFF", hint: tapNameHint(ifname) };
+  script.call("ioctl", [tap, TUN.SETIFF, request], naming);
   if (vnetHeader) {
     const size = script.data(new Uint8Array(Int32Array.of(VNET_HEADER_SIZE).buffer));
     script.call("ioctl", [tap, TUN.SETVNETHDRSZ, size], { what: "TUNSETVNETHDRSZ" });
@@ -190,7 +230,7 @@ export function openGuestNetwork(namespace: Namespace, options: TapOptions): Gue
     writeIfreq(script.view(ifr, ifreq.size), ifname, flags);
     const taps: Step[] = [];
     // further queues find the name the kernel has chosen in the same request
-    for (let i = 0; i < queues; i++) taps.push(addTap(script, script.address(ifr), vnetHeader));
+    for (let i = 0; i < queues; i++) taps.push(addTap(script, script.address(ifr), options));
     const netlink = script.call("socket", [AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE], {
       what: "NETLINK_ROUTE",
       opens: true,
@@ -226,6 +266,43 @@ export function guestSockets(namespace: Namespace, specs: readonly SocketSpec[])
         opens: true,
       })
     );
+    return () => steps.map((step) => script.result(step));
+  });
+}
+
+/**
+ * Opens namespaces once more, by no path: a descriptor that was opened by the path of a bind mount keeps
+ * that mount from being unmounted. Blocks for the helper.
+ *
+ * @param namespace stays open
+ * @throws SysError when we may not join
+ */
+export function reopenNamespace(namespace: Namespace): Namespace {
+  return inNamespace(namespace, 2, (script) => {
+    const open = (name: string) => {
+      const path = `/proc/thread-self/ns/${name}`;
+      return script.call("openat", [AT_FDCWD, path, O_CLOEXEC], { what: path, opens: true });
+    };
+    const user = namespace.user < 0 ? null : open("user"), net = open("net");
+    return () => ({ user: user ? script.result(user) : -1, net: script.result(net) });
+  });
+}
+
+/**
+ * Opens /proc/net/{tcp,tcp6,udp,udp6} of the guest's namespace, which they go on showing whoever reads
+ * them, close-on-exec. No process in the namespace is needed. Blocks for the helper.
+ *
+ * @returns four descriptors, negative for those of a protocol that the kernel does not have
+ * @throws SysError
+ */
+export function openProcNet(namespace: Namespace): number[] {
+  return inNamespace(namespace, PROC_NET_FILES.length, (script) => {
+    const steps = PROC_NET_FILES.map((name) => {
+      const path = `/proc/thread-self/net/${name}`;
+      const tolerate = name.endsWith("6") ? { tolerate: E.ENOENT } : {};
+      const options = { what: path, opens: true, ...tolerate };
+      return script.call("openat", [AT_FDCWD, path, O_CLOEXEC], options);
+    });
     return () => steps.map((step) => script.result(step));
   });
 }

@@ -9,7 +9,8 @@ import { errno, libc } from "./libc.ts";
 import { SYS } from "./syscalls.ts";
 
 const WNOHANG = 1; // linux/wait.h
-const SIGNAL_BASE = 128; // sh(1): exit status of a command that a signal ended
+/** Added to a signal's number in the exit status of what it ended, as in sh(1). */
+export const SIGNAL_BASE = 128;
 
 const statusCell = new Int32Array(1);
 

@@ -39,6 +39,7 @@ export const SO_PEEK_OFF = 42;
 export const SO_RCVBUFFORCE = 33;
 export const SO_MEMINFO = 55;
 export const TCP_NODELAY = 1;
+export const TCP_CONGESTION = 13;
 export const IPV6_V6ONLY = 26;
 export const MSG_PEEK = 0x02;
 export const MSG_TRUNC = 0x20;

@@ -34,8 +34,7 @@ const BACKLOG = 4096; // somaxconn of socket(7) cuts it
 /** Connections accepted from one listener before others have their turn. */
 const ACCEPTS_PER_TURN = 64;
 
-const F_DUPFD_CLOEXEC = 1030; // linux/fcntl.h
-const STDERR = 2;
+const EPOLL_CLOEXEC = 0x80000; // sys/epoll.h
 
 /** Words of a listener. */
 const WORDS = 4;
@@ -51,9 +50,9 @@ const LISTED = 3;
 /** Listeners there is room for at first. */
 const FIRST_CAPACITY = 64;
 
-/** A descriptor that is good for nothing but being closed. */
+/** A descriptor that is good for nothing but being closed, and holds nothing of anybody's. */
 function spareDescriptor(): number {
-  return libc.fcntl(STDERR, F_DUPFD_CLOEXEC, 0);
+  return libc.epoll_create1(EPOLL_CLOEXEC);
 }
 
 /** Whether accept(2) failed for a reason that has to do with one connection only (accept(2), NOTES). */
@@ -186,10 +185,12 @@ export class Listeners {
   #refuse(listener: number): number {
     if (this.#spare < 0) this.#spare = spareDescriptor();
     if (this.#spare < 0) return -E.EMFILE;
-    this.#warn(OUT_OF_DESCRIPTORS);
     libc.close(this.#spare);
     const fd = acceptSocket(listener, this.#addresses, 0, this.#peerPort);
-    if (fd >= 0) closeWithReset(fd);
+    if (fd >= 0) {
+      closeWithReset(fd);
+      this.#warn(OUT_OF_DESCRIPTORS);
+    }
     this.#spare = spareDescriptor();
     return Math.min(fd, 0);
   }

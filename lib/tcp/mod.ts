@@ -145,6 +145,7 @@ export class Tcp {
    * the guest. Looks at all flows; for the end of an instance, not for every turn of its life.
    */
   unsettled(): boolean {
+    if (this.#listeners.pending) return true;
     const { data, ctx: { table } } = this.#state;
     for (let i = 0, seen = 0; seen < table.activeCount; i++) {
       if (table.stateOf(i) !== FlowState.ACTIVE) continue;

@@ -17,10 +17,20 @@
  * @module
  */
 import { getLogger } from "@std/log";
-import { EventType } from "../context.ts";
-import { type FlowSide, INI, Pif, SIDE_EADDR, SIDE_PIF, SIDE_WORDS, TGT } from "../flow/side.ts";
+import { type Context, EventType } from "../context.ts";
+import {
+  type FlowSide,
+  INI,
+  Pif,
+  SIDE_EADDR,
+  SIDE_OADDR,
+  SIDE_PIF,
+  SIDE_WORDS,
+  TGT,
+} from "../flow/side.ts";
 import { FlowType } from "../flow/types.ts";
 import { familyFor } from "../forward/nat.ts";
+import { outboundSocket, scopeOf } from "../forward/outbound.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
 import { libc } from "../sys/libc.ts";
@@ -29,16 +39,17 @@ import {
   connectSocket,
   familyOf,
   IPPROTO_TCP,
-  newSocket,
   setOption,
   SO_KEEPALIVE,
   SO_OOBINLINE,
   SOCK_STREAM,
+  socketAddress,
   socketError,
   SOL_SOCKET,
+  TCP_CONGESTION,
   TCP_NODELAY,
 } from "../sys/socket.ts";
-import { isV4, LOOPBACK4, LOOPBACK6, sameAddress } from "../wire/address.ts";
+import { isLoopback, isV4, LOOPBACK4, LOOPBACK6, sameAddress } from "../wire/address.ts";
 import { OUT_OF_DESCRIPTORS } from "./setup.ts";
 import { closeSplice } from "./splice_close.ts";
 import { fail, move } from "./splice_move.ts";
@@ -54,6 +65,24 @@ export function prepareSpliced(fd: number): void {
   setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1); // who sends has decided when, and so do we
   setOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1); // a peer that is gone is noticed
   setOption(fd, SOL_SOCKET, SO_OOBINLINE, 1); // else the kernel would leave a byte out
+}
+
+/** Congestion control that every kernel has, and every user may choose (tcp(7)). */
+const RENO = new TextEncoder().encode("reno");
+
+/**
+ * Takes pacing away from a socket whose other end is on this machine: bbr waits by timers there, and
+ * cubic leaves slow start too early, each for half the speed.
+ */
+function unpace(fd: number): void {
+  libc.setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, RENO, RENO.length);
+}
+
+/** Whether the target is the guest's own address, which no rule has named. */
+function isGuest(ctx: Context, { pif, words }: FlowSide): boolean {
+  const family = familyFor(ctx, words, SIDE_EADDR);
+  return pif === Pif.SPLICE && family !== null &&
+    sameAddress(words, SIDE_EADDR, family.addrSeen, 0);
 }
 
 /** Warns, at most once a second, that a connection could not be made for lack of something. */
@@ -75,6 +104,7 @@ export function spliceAccepted(
   tgt: FlowSide,
 ): void {
   const { ctx } = state;
+  if (isOurOwn(state, ini)) return closeWithReset(fd);
   const other = targetSocket(state, tgt);
   if (other < 0) {
     const limit = other === -E.EMFILE || other === -E.ENFILE;
@@ -82,11 +112,15 @@ export function spliceAccepted(
     return closeWithReset(fd);
   }
   prepareSpliced(other);
+  unpace(fd); // only local clients get here
+  if (isLoopback(tgt.words, SIDE_EADDR) || isGuest(ctx, tgt)) unpace(other);
   const result = connectTarget(state, other, tgt);
-  if (result < 0 && result !== -E.EALREADY) {
+  const port = socketAddress(other, tgt.words, SIDE_OADDR);
+  if (result < 0 && result !== -E.EALREADY || port < 0) {
     libc.close(other);
     return closeWithReset(fd);
   }
+  tgt.oport = port;
   const i = ctx.table.alloc();
   if (i < 0) {
     warn(state, `Connection refused: all ${ctx.table.capacity} flows are in use`);
@@ -96,6 +130,7 @@ export function spliceAccepted(
   ctx.table.initiate(i, ini);
   ctx.table.target(i, tgt);
   ctx.table.setType(i, FlowType.TCP_SPLICE, INI);
+  ctx.table.hashInsert(i, TGT);
   ctx.table.activate(i);
   const d = base(i);
   state.data[d + SpliceWord.FD + INI] = fd;
@@ -104,32 +139,44 @@ export function spliceAccepted(
   watch(state, i);
 }
 
+/**
+ * Whether a client is one of our own sockets: ports that are forwarded both ways, and to loopback, would
+ * otherwise make a connection go round and round until no descriptor is left.
+ */
+function isOurOwn(state: SpliceState, { words, pif, eport, oport }: FlowSide): boolean {
+  const { mirror, data, ctx } = state;
+  mirror.pif = pif;
+  mirror.setEndpoint(words, SIDE_OADDR, oport);
+  mirror.setOur(words, SIDE_EADDR, eport);
+  const found = ctx.table.lookup(IPPROTO_TCP, mirror);
+  return found >= 0 && (data[base(found >> 1) + SpliceWord.BITS] & SpliceBit.CLOSED) === 0;
+}
+
 /** Makes the socket that connects to the target. @returns a descriptor or a negative errno */
 function targetSocket(state: SpliceState, tgt: FlowSide): number {
   const { ctx } = state;
   const family = familyOf(tgt.words, SIDE_EADDR);
-  if (tgt.pif !== Pif.SPLICE) return newSocket(family, SOCK_STREAM, 0);
+  if (tgt.pif !== Pif.SPLICE) return outboundSocket(ctx, tgt.words, SIDE_EADDR, SOCK_STREAM, 0);
   return ctx.guest?.take(family, SOCK_STREAM, 0, ctx.nowMs) ?? -E.EINVAL;
 }
 
 /** @returns 0 when connected, -EALREADY while that takes time, another negative errno when refused */
 function connectTarget(state: SpliceState, fd: number, tgt: FlowSide): number {
-  const result = connectTwice(fd, tgt);
+  const scope = tgt.pif === Pif.HOST ? scopeOf(state.ctx, tgt.words, SIDE_EADDR) : 0;
+  const result = connectTwice(fd, tgt, scope);
   const noAddress = result === -E.ENETUNREACH || result === -E.EHOSTUNREACH ||
     result === -E.EADDRNOTAVAIL;
-  if (!noAddress || tgt.pif !== Pif.SPLICE) return result;
-  const family = familyFor(state.ctx, tgt.words, SIDE_EADDR);
-  if (!family || !sameAddress(family.addrSeen, 0, tgt.words, SIDE_EADDR)) return result;
+  if (!noAddress || !isGuest(state.ctx, tgt)) return result;
   // the guest's interface has no address yet: what listens on all addresses is found by its loopback
   tgt.setEndpoint(isV4(tgt.words, SIDE_EADDR) ? LOOPBACK4 : LOOPBACK6, 0, tgt.eport);
-  return connectTwice(fd, tgt);
+  return connectTwice(fd, tgt, 0);
 }
 
 /** connect(2), and once more for what has come of it meanwhile. */
-function connectTwice(fd: number, tgt: FlowSide): number {
-  const result = connectSocket(fd, tgt.words, SIDE_EADDR, tgt.eport);
+function connectTwice(fd: number, tgt: FlowSide, scope: number): number {
+  const result = connectSocket(fd, tgt.words, SIDE_EADDR, tgt.eport, scope);
   if (result !== -E.EINPROGRESS) return result;
-  return connectSocket(fd, tgt.words, SIDE_EADDR, tgt.eport);
+  return connectSocket(fd, tgt.words, SIDE_EADDR, tgt.eport, scope);
 }
 
 /** Watches both sockets; their first events tell what is there already. */

@@ -112,9 +112,11 @@ function copyOnce(state: SpliceState, i: number, s: number, pipe: number): numbe
   }
   count(data, d + SpliceWord.BYTES + s * BYTES_WORDS, bytes);
   if (sent < bytes) {
-    const result = copy.write(pipes.input[pipe], sent, bytes); // it is empty and has the room
     pipes.take();
-    return keep(state, i, s, pipe, result, bytes);
+    const left = copy.write(pipes.input[pipe], sent, bytes); // it is empty and has the room
+    if (left === bytes - sent) return keep(state, i, s, pipe, left, bytes);
+    pipes.discard(pipe); // there was no memory for it: what is lost must not go unnoticed
+    return FAILED_SINK;
   }
   if (bytes === room) data[w] |= SpliceBit.BULK << s;
   else if (!(data[w] & (SpliceBit.LAST | SpliceBit.URGENT) << s)) data[w] &= ~(SpliceBit.READ << s);

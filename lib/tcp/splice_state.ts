@@ -5,6 +5,7 @@
  * @module
  */
 import type { Context } from "../context.ts";
+import { FlowSide } from "../flow/side.ts";
 import { CopyBuffer, type PipePool } from "../sys/splice.ts";
 import { RateLimit } from "../sys/rate_limit.ts";
 import { SpliceBit, SpliceWord } from "./splice_words.ts";
@@ -24,6 +25,8 @@ export class SpliceState {
   again: Int32Array<ArrayBuffer>;
   againCount = 0;
   next: Int32Array<ArrayBuffer>;
+  /** Scratch: how one of our own sockets would be recorded. */
+  readonly mirror: FlowSide = new FlowSide();
   /** Messages that either side can provoke. */
   readonly warnings: RateLimit;
 

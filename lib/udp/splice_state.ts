@@ -10,7 +10,7 @@ import { Arena } from "../sys/arena.ts";
 import { cmsgSpace, MessageVector } from "../sys/message_vector.ts";
 import { PACKET_INFO_SPACE4, PACKET_INFO_SPACE6 } from "../sys/packet_info.ts";
 import { RateLimit } from "../sys/rate_limit.ts";
-import { descriptorLimit } from "../sys/rlimit.ts";
+import { descriptorLimit, openDescriptors } from "../sys/rlimit.ts";
 import { SOCKADDR_IN6_SIZE } from "../sys/socket.ts";
 
 /** Datagrams received by one system call, and sent by one. */
@@ -89,9 +89,9 @@ export class SpliceState {
 
   readonly run: Run = new Run(this.payload);
 
-  /** Spliced flows there are, and how many there may be. */
+  /** Spliced flows there are. */
   flows = 0;
-  readonly maxFlows: number = Math.floor(descriptorLimit() / SHARE_OF_DESCRIPTORS);
+  #maxFlows = -1;
   /** Time of the last failure for want of a resource: not tried again in the same turn. */
   shortAt = -1;
   /** A new flow's initiating side as the other end would have it. */
@@ -103,6 +103,13 @@ export class SpliceState {
   /** The error being built: memory, its offset in {@linkcode arena} and a view from there. */
   readonly error: number;
   readonly errorView: Uint8Array<ArrayBuffer>;
+
+  /** How many spliced flows there may be: a share of the descriptors that were left for the first. */
+  get maxFlows(): number {
+    if (this.#maxFlows >= 0) return this.#maxFlows;
+    const left = descriptorLimit() - openDescriptors();
+    return this.#maxFlows = Math.max(1, Math.floor(left / SHARE_OF_DESCRIPTORS));
+  }
 
   constructor() {
     const arena = this.arena, name = SOCKADDR_IN6_SIZE;

@@ -9,7 +9,7 @@
  */
 import { iperf } from "../helpers/iperf.ts";
 import { peer } from "../helpers/peer.ts";
-import { Background, sleep } from "../helpers/run.ts";
+import { sleep } from "../helpers/run.ts";
 import { Testbed } from "../helpers/testbed.ts";
 import { benchBind } from "./bind_bench.ts";
 import {
@@ -18,6 +18,7 @@ import {
   measureLatency,
   measureThroughput,
   type Row,
+  Spinners,
   takeTurns,
   throughputTable,
 } from "./rows.ts";
@@ -161,25 +162,17 @@ async function serveEcho(targets: Target[], program: string): Promise<void> {
   }
 }
 
-const SPINNERS = navigator.hardwareConcurrency;
-
 async function benchLatency(options: NetBenchOptions): Promise<void> {
   const program = await peer();
-  const spinners = options.spin
-    ? Array.from({ length: SPINNERS }, () => new Background([program, "spin"]))
-    : [];
-  try {
-    await withTargets(options, options.mtus[0]!, async (targets) => {
-      await serveEcho(targets, program);
-      const rows = Object.entries(LATENCY_NAMES).map(([mode, name]) =>
-        latencyRow(mode, name, program)
-      );
-      const samples = await takeTurns(rows, targets, options.runs);
-      console.log(latencyTable(samples, columnsOf(options)) + "\n");
-    });
-  } finally {
-    for (const spinner of spinners) await spinner.stop();
-  }
+  await using _spinners = new Spinners(program, options.spin);
+  await withTargets(options, options.mtus[0]!, async (targets) => {
+    await serveEcho(targets, program);
+    const rows = Object.entries(LATENCY_NAMES).map(([mode, name]) =>
+      latencyRow(mode, name, program)
+    );
+    const samples = await takeTurns(rows, targets, options.runs);
+    console.log(latencyTable(samples, columnsOf(options)) + "\n");
+  });
 }
 
 /** Slowest and fastest second of a long run, the first second left out of neither. */

@@ -6,6 +6,7 @@
  * @module
  */
 import { iperf, type IperfOptions, type Runner, type Serve } from "../helpers/iperf.ts";
+import { Background } from "../helpers/run.ts";
 import { figure, formatTable, median, ratio } from "./table.ts";
 
 /** One measured figure. */
@@ -51,6 +52,23 @@ export const LATENCY_NAMES: Record<string, string> = {
   crr: "TCP connect/request/response",
   udprr: "UDP request/response",
 };
+
+/** Keeps all processors awake while latencies are measured, with work of the lowest priority. */
+export class Spinners {
+  readonly #running: Background[] = [];
+
+  /** @param program path of `peer`; nothing is started unless `wanted` */
+  constructor(program: string, wanted: boolean) {
+    if (!wanted) return;
+    for (let k = 0; k < navigator.hardwareConcurrency; k++) {
+      this.#running.push(new Background([program, "spin"]));
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const spinner of this.#running) await spinner.stop();
+  }
+}
 
 /** Measures all rows on all targets, taking turns, so that what else the machine does meets all. */
 export async function takeTurns<T extends Named>(

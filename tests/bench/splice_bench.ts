@@ -12,11 +12,8 @@
  *
  * @module
  */
-import type { Serve } from "../helpers/iperf.ts";
-import { hasPort } from "../helpers/netns.ts";
 import { peer } from "../helpers/peer.ts";
-import { until } from "../helpers/run.ts";
-import { type IdleGuest, Testbed } from "../helpers/testbed.ts";
+import { Testbed } from "../helpers/testbed.ts";
 import { cpuSeconds } from "../helpers/usage.ts";
 import {
   LATENCY_NAMES,
@@ -26,6 +23,7 @@ import {
   type Named,
   type Path,
   type Row,
+  Spinners,
   takeTurns,
   throughputTable,
 } from "./rows.ts";
@@ -65,18 +63,6 @@ interface SpliceTarget extends Named {
   close(): Promise<void>;
 }
 
-/** Starts a server in a guest and waits until it listens. */
-function serveIn(guest: IdleGuest): Serve {
-  return async (command, { tcp }) => {
-    const server = guest.start(command);
-    const listens = () => server.code !== null || hasPort(server.pid, "tcp", tcp);
-    if (!await until(listens) || server.code !== null) {
-      throw new Error(`${command.join(" ")} does not listen: ${server.stdout}${server.stderr}`);
-    }
-    return server;
-  };
-}
-
 async function openProgram(program: Program): Promise<SpliceTarget> {
   const bed = await Testbed.create({ user: true });
   const inbound = Object.values(IN).join(","), outbound = Object.values(OUT).join(",");
@@ -85,7 +71,7 @@ async function openProgram(program: Program): Promise<SpliceTarget> {
     ...(program.command ? { program: program.command } : {}),
   });
   const host = { run: bed.runHost.bind(bed), serve: bed.serveHost.bind(bed) };
-  const inside = { run: guest.run.bind(guest), serve: serveIn(guest) };
+  const inside = { run: guest.run.bind(guest), serve: guest.serve.bind(guest) };
   return {
     name: program.name,
     path({ toGuest, family }) {
@@ -181,8 +167,11 @@ export async function benchSplice(options: NetBenchOptions): Promise<void> {
     for (const tested of [other, own]) if (tested) targets.push(await openProgram(tested));
     targets.push(await openLoopback());
     await serveEcho(targets, program);
-    const latency = await takeTurns(latencyRows(program), targets, runs);
-    console.log(latencyTable(latency, columns) + "\n");
+    {
+      await using _spinners = new Spinners(program, options.spin);
+      const latency = await takeTurns(latencyRows(program), targets, runs);
+      console.log(latencyTable(latency, columns) + "\n");
+    }
     for (const rows of [tcpRows(seconds), udpRows(seconds)]) {
       console.log(throughputTable(await takeTurns(rows, targets, runs), columns) + "\n");
     }

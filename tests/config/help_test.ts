@@ -1,30 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { helpText } from "../../lib/config/help.ts";
+import { helpText, terminalWidth } from "../../lib/config/help.ts";
 import { PORT_FORMS } from "../../lib/config/port_forms.ts";
 import { parsePortSpec } from "../../lib/forward/ports.ts";
 import { OPTION_GROUPS, OPTIONS } from "../../lib/config/table.ts";
 
-Deno.test("helpText() names every option of the mode, and none that is not there yet", () => {
-  const text = helpText("pasta");
-  for (const { name, short, set, value } of OPTIONS) {
-    const entry = `${short ? `-${short}, ` : "    "}--${name}${value ? ` ${value}` : ""}`;
-    assertEquals(
-      text.split("\n").some((line) => `${line} `.startsWith(`  ${entry} `)),
-      set !== undefined,
-    );
-  }
+for (const mode of ["pasta", "passt"] as const) {
+  Deno.test(`helpText() names every option of ${mode}, and none that is not there yet`, () => {
+    const lines = helpText(mode).split("\n");
+    for (const { name, short, set, value, mode: only } of OPTIONS) {
+      const entry = `  ${short ? `-${short}, ` : "    "}--${name}${value ? ` ${value}` : ""} `;
+      const there = set !== undefined && (only ?? mode) === mode;
+      assertEquals(lines.some((line) => `${line} `.startsWith(entry)), there, name);
+    }
+  });
+
+  Deno.test(`helpText() wraps the help of ${mode} to any width, and ends its last line`, () => {
+    for (const width of [40, 50, 69, 70, 80, 132, 1000]) {
+      const lines = helpText(mode, width).split("\n");
+      assertEquals(lines.pop(), "");
+      const words = Math.max(width, 60); // usage and names of options are not broken
+      for (const line of lines) assert(line.length <= words && line === line.trimEnd(), line);
+    }
+  });
+}
+
+Deno.test("helpText() uses the room it is given", () => {
+  const longest = (width: number) =>
+    Math.max(...helpText("pasta", width).split("\n").map((line) => line.length));
+  assert(longest(120) > 100 && longest(80) > 75);
 });
 
-Deno.test("helpText() fits a terminal of 80 columns and ends its last line", () => {
-  const lines = helpText("pasta").split("\n");
-  assertEquals(lines.pop(), "");
-  for (const line of lines) assert(line.length <= 80 && line === line.trimEnd(), line);
+Deno.test("helpText() calls the program as it was called", () => {
+  assertMatch(helpText("pasta"), /^Usage: tubetti pasta \[OPTION\]/);
+  assertMatch(helpText("pasta", 80, "pasta"), /^Usage: pasta \[OPTION\]/);
+});
+
+Deno.test("terminalWidth() is that of COLUMNS, at least 40, and 80 when nobody says", () => {
+  const before = Deno.env.get("COLUMNS");
+  const given = [["132", 132], ["10", 40], ["0", 80], ["wide", 80], ["", 80]] as const;
+  for (const [text, width] of given) {
+    Deno.env.set("COLUMNS", text);
+    if (width !== 80 || !Deno.stdout.isTerminal()) assertEquals(terminalWidth(), width, text);
+  }
+  before === undefined ? Deno.env.delete("COLUMNS") : Deno.env.set("COLUMNS", before);
 });
 
 Deno.test("helpText() ends with a word on options that it leaves out", () => {
   for (const mode of ["pasta", "passt"] as const) {
-    assertMatch(helpText(mode), /\n\nOther options of pasta\(1\) [^]*not\s+available yet\.\n$/);
+    assertMatch(helpText(mode), /\n\nOther options of pasta\(1\) [^]*not\s+available\s+yet\.\n$/);
   }
 });
 
@@ -35,6 +59,7 @@ Deno.test("helpText() leaves out what only the other mode has", () => {
 
 Deno.test("the option table has no name or letter twice, and every group is used", () => {
   const names = OPTIONS.map(({ name }) => name);
+  assertEquals(new Set(OPTIONS.flatMap(({ aliases = [] }) => aliases)).has("socket-path"), true);
   const letters = OPTIONS.flatMap(({ short }) => short ? [short] : []);
   assertEquals(new Set(names).size, names.length);
   assertEquals(new Set(letters).size, letters.length);

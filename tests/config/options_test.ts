@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assertEquals, assertThrows } from "@std/assert";
+import { SHELLS } from "../../lib/config/model.ts";
 import { ConfigError, type Options, parseOptions } from "../../lib/config/options.ts";
 import {
   DEFAULT_EPHEMERAL,
@@ -26,6 +27,10 @@ const GOOD: readonly [string, (options: Options) => unknown, unknown][] = [
   ["", (o) => [o.announceDns, o.announceSearch, o.logLevel], [false, false, "INFO"]],
   ["", (o) => [o.tcp, o.udp, o.icmp, o.dhcp, o.dhcpv6, o.ndp, o.ra].every(Boolean), true],
   ["--config-net", (o) => o.configNet, true],
+  ["--config", (o) => o.configNet, true],
+  ["--mt=1500 --no-splic", (o) => [o.mtu, o.noSplice], [1500, true]],
+  ["--config-net --no-copy-routes", (o) => [o.copyRoutes, o.copyAddresses], [false, true]],
+  ["--no-copy-addrs --config-net", (o) => [o.copyRoutes, o.copyAddresses], [true, false]],
   ["ls -l --color", (o) => o.command, ["ls", "-l", "--color"]],
   ["-q ls -q", (o) => [o.logLevel, o.command], ["WARN", ["ls", "-q"]]],
   ["-- -ls", (o) => o.command, ["-ls"]],
@@ -91,10 +96,12 @@ const GOOD: readonly [string, (options: Options) => unknown, unknown][] = [
   ["--dns-host 127.0.0.53", (o) => text(o.v4.dnsHost), "127.0.0.53"],
   ["-S example.com", (o) => o.search, ["example.com"]],
   ["-S a.example_b.example.", (o) => o.search, ["a.example", "b.example"]],
+  ["-S a.example -S b.example", (o) => o.search, ["a.example", "b.example"]],
+  ["-S a.example -S none", (o) => o.search, []],
+  ["-S none -S a.example", (o) => o.search, ["a.example"]],
   ["-S none", (o) => o.search, []],
   ["-S none.", (o) => o.search, ["none"]],
   ["--dhcp-dns --dhcp-search", (o) => [o.announceDns, o.announceSearch], [true, true]],
-  ["--no-dhcp-dns --no-dhcp-search", (o) => [o.announceDns, o.announceSearch], [false, false]],
   ["-H box --fqdn box.example.org", (o) => [o.hostname, o.fqdn], ["box", "box.example.org"]],
   ["--no-map-gw", (o) => [o.mapGateway, o.v4.mapHostLoopback], [false, null]],
   ["--map-host-loopback 192.0.2.4", (o) => [o.mapGateway, text(o.v4.mapHostLoopback)], [
@@ -161,10 +168,22 @@ const BAD: readonly [string, string][] = [
   ["passt", "passt: this mode is not available yet (pasta is)"],
   ["passt --config-net", "--config-net: only for pasta, not for passt"],
   ["passt ls", "ls: passt takes no command"],
-  ["pasta 1234", "1234: joining the namespaces of a process is not available yet"],
+  ["pasta 0", "0: not a process ID"],
+  ["pasta 99999999999", "99999999999: not a process ID"],
   ["pasta ''", '"": not a command'],
   ["pasta --confg-net", "--confg-net: unknown option (did you mean --config-net?)"],
-  ["pasta --config", "--config: unknown option (did you mean --config-net?)"],
+  ["pasta --cnofig-net", "--cnofig-net: unknown option (did you mean --config-net?)"],
+  ["pasta --sockte", "--sockte: unknown option (see --help)"],
+  [
+    "pasta --dhcp",
+    "--dhcp: not clear which of --dhcp-dns, --dhcp-search is meant",
+  ],
+  ["pasta --=x", "--: unknown option (see --help)"],
+  ["past", "past: not a mode (did you mean pasta?)"],
+  ["complition bash", "complition: not a mode (did you mean completion?)"],
+  ["completion", "usage: tubetti completion bash|zsh|fish"],
+  ["completion csh", "usage: tubetti completion bash|zsh|fish"],
+  ["completion bash zsh", "usage: tubetti completion bash|zsh|fish"],
   ["pasta --mtuu 1500", "--mtuu: unknown option (did you mean --mtu?)"],
   ["pasta --frobnicate", "--frobnicate: unknown option (see --help)"],
   ["pasta --frobnicate=1", "--frobnicate: unknown option (see --help)"],
@@ -176,8 +195,8 @@ const BAD: readonly [string, string][] = [
   ["pasta -m", "-m: needs a value (MTU)"],
   ["pasta -qm", "-m: needs a value (MTU)"],
   ["pasta --address", "--address: needs a value (ADDR[/LENGTH])"],
-  ["pasta --netns x", "--netns: not available yet"],
-  ["pasta -P file", "-P: not available yet"],
+  ["pasta --stats 1", "--stats: not available yet"],
+  ["passt -1", "-1: not available yet"],
   ["pasta -m 70000", "-m 70000: not an MTU (1280 to 65520, or 0 to set none)"],
   ["pasta --mtu=1279", "--mtu 1279: not an MTU (1280 to 65520, or 0 to set none)"],
   ["pasta -m 65521", "-m 65521: not an MTU (1280 to 65520, or 0 to set none)"],
@@ -250,9 +269,6 @@ const BAD: readonly [string, string][] = [
   ["pasta -I a_b", "-I a b: not an interface name (no spaces, /, : or %)"],
   ["pasta -I äöüäöüäö", "-I äöüäöüäö: not an interface name (at most 15 bytes)"],
   ["pasta -l ''", '-l "": not a file name'],
-  ["pasta -4 -6", "-4 and -6: only one of them can be given"],
-  ["pasta -q --debug", "-q and --debug: only one of them can be given"],
-  ["pasta --dhcp-dns --no-dhcp-dns", "--dhcp-dns and --no-dhcp-dns: only one of them can be given"],
   ["pasta -t 0", '-t 0: "0" is not a port (1 to 65535)'],
   ["pasta -t 65536", '-t 65536: "65536" is not a port (1 to 65535)'],
   [
@@ -299,7 +315,7 @@ const BAD: readonly [string, string][] = [
 
 for (const [line, pick, expected] of GOOD) {
   Deno.test(`parseOptions() accepts "pasta ${line}" giving ${JSON.stringify(expected)}`, () => {
-    assertEquals(pick(parseOptions(["pasta", ...words(line)], DEFAULT_EPHEMERAL)), expected);
+    assertEquals(pick(parseOptions(["pasta", ...words(line)], null, DEFAULT_EPHEMERAL)), expected);
   });
 }
 
@@ -310,6 +326,17 @@ for (const [line, message] of BAD) {
     assertEquals(error.message.includes("\n"), false);
   });
 }
+
+Deno.test("parseOptions() takes a mode that the program's name stands for", () => {
+  assertEquals(parseOptions(["-m", "1500", "pasta"], "pasta").command, ["pasta"]);
+  assertEquals(parseOptions([], "pasta").mode, "pasta");
+  assertEquals(parseOptions(["completion", "bash"], "pasta").command, ["completion", "bash"]);
+  assertThrows(() => parseOptions(["-t", "22"], "passt"), ConfigError, "passt: this mode");
+});
+
+Deno.test("parseOptions() accepts completion for a shell in place of a mode", () => {
+  for (const shell of SHELLS) assertEquals(parseOptions(["completion", shell]).completion, shell);
+});
 
 Deno.test("parseOptions() accepts --help and --version without a mode", () => {
   assertEquals(parseOptions(["--help"]).help, true);
@@ -325,7 +352,7 @@ Deno.test("parseOptions() shows a long or unprintable value cut and without cont
 });
 
 Deno.test("parseOptions() leaves the ephemeral ports it is told out of -t all", () => {
-  const { ephemeralPorts, tcpRules } = parseOptions(["pasta", "-t", "all"], [1024, 65535]);
+  const { ephemeralPorts, tcpRules } = parseOptions(["pasta", "-t", "all"], null, [1024, 65535]);
   assertEquals(ephemeralPorts, [1024, 65535]);
   assertEquals(tcpRules!.map(({ first, last, weak }) => [first, last, weak]), [[1, 1023, true]]);
 });

@@ -30,14 +30,18 @@ export const TEST_PACKAGES = [
   "dnsmasq-base", // resolver behind --dns-forward
   "dnsutils", // dig
   "ethtool",
+  "fish", // its completion
   "gcc", // struct layouts, flow table benchmark
+  "groff-base", // the manual page
   "iperf3",
   "iproute2",
   "iputils-ping",
   "iputils-tracepath",
   "isc-dhcp-client",
   "libc6-dev",
+  "man-db", // the manual page
   "nftables", // drops frames
+  "passt", // the peer, and its manual page
   "procps",
   "python3",
   "python3-scapy",
@@ -46,6 +50,7 @@ export const TEST_PACKAGES = [
   "traceroute",
   "udhcpc",
   "util-linux",
+  "zsh", // its completion
   ...FOREIGN,
 ] as const;
 

@@ -80,6 +80,9 @@ export function isTubetti(): boolean {
   return !Deno.env.get("TUBETTI_UNDER_TEST");
 }
 
+/** Options with which the program does not give up root: tests are to find root's rights used well. */
+export const STAY_ROOT: readonly string[] = ["--runas", "0"];
+
 /** Whether namespaces can be made here. */
 export const CAN_MAKE_NAMESPACES: boolean = Deno.uid() === 0;
 
@@ -202,7 +205,11 @@ export class Testbed {
     }
     const id = `${USER_ID}`;
     const become = user ? ["setpriv", "--reuid", id, "--regid", id, "--clear-groups", "--"] : [];
-    const own = [...(options.unconfigured ? [] : ["--config-net"]), ...(options.options ?? [])];
+    const own = [
+      ...(user || !isTubetti() ? [] : STAY_ROOT),
+      ...(options.unconfigured ? [] : ["--config-net"]),
+      ...(options.options ?? []),
+    ];
     const cmd = command.length > 0 ? ["--", ...command] : [];
     return {
       command: this.#within(this.host, [...become, ...program, ...own, ...cmd]),
@@ -284,14 +291,7 @@ export class Testbed {
   ): Promise<Background> {
     const server = new Background(this.#within(namespace, command), { mark: this.#mark });
     this.#keep(server);
-    if (ready.text !== undefined) await server.waitFor(ready.text);
-    const { tcp, udp } = ready;
-    const listens = () =>
-      (tcp === undefined || hasPort(server.pid, "tcp", tcp)) &&
-      (udp === undefined || hasPort(server.pid, "udp", udp));
-    if (!await until(() => server.code !== null || listens()) || server.code !== null) {
-      throw new Error(`${command.join(" ")} does not listen: ${server.stdout}${server.stderr}`);
-    }
+    await untilReady(server, ready);
     return server;
   }
 
@@ -326,6 +326,18 @@ export interface ServerReady {
   text?: string;
 }
 
+/** Waits until a server is ready; throws when it ends or takes too long. */
+async function untilReady(server: Background, { tcp, udp, text }: ServerReady): Promise<void> {
+  if (text !== undefined) await server.waitFor(text);
+  const listens = () =>
+    (tcp === undefined || hasPort(server.pid, "tcp", tcp)) &&
+    (udp === undefined || hasPort(server.pid, "udp", udp));
+  if (!await until(() => server.code !== null || listens()) || server.code !== null) {
+    const said = `${server.stdout}${server.stderr}`;
+    throw new Error(`${server.command.join(" ")} does not listen: ${said}`);
+  }
+}
+
 /** A guest that waits while commands are run in its network namespace by `nsenter`. */
 export class IdleGuest {
   constructor(
@@ -343,6 +355,13 @@ export class IdleGuest {
   /** Starts a command in the guest's network namespace. */
   start(command: readonly string[], options: RunOptions = {}): Background {
     return new Background(this.enter(command), { mark: this.bed.guestMark, ...options });
+  }
+
+  /** Starts a server in the guest's network namespace and waits until it listens. */
+  async serve(command: readonly string[], ready: ServerReady): Promise<Background> {
+    const server = this.start(command);
+    await untilReady(server, ready);
+    return server;
   }
 
   /** The command line that runs `command` in the guest's network namespace. */

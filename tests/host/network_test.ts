@@ -247,20 +247,51 @@ Deno.test("buildNetwork() makes no two families share the words of an address", 
 Deno.test("summary() shows what was configured", () => {
   const from = host(V4, V6, "127.0.0.53");
   assertEquals(summary(build(from, "--dhcp-dns", "--dhcp-search", "-m", "1500")), [
-    "Template interface: eth0 (IPv4), eth0 (IPv6), namespace interface: eth0",
+    "Template interface: eth0 (IPv4), eth0 (IPv6)",
+    "Namespace interface: eth0",
     "MAC:",
     "    host: 9a:55:9a:55:9a:55",
-    "IPv4:",
-    "    assign: 192.0.2.2 mask 255.255.255.0",
+    "DHCP:",
+    "    assign: 192.0.2.2",
+    "    mask: 255.255.255.0",
     "    router: 192.0.2.1",
     "    host loopback as: 192.0.2.1",
-    "    DNS: 192.0.2.1",
-    "    DNS at 192.0.2.1 to: 127.0.0.53",
-    "IPv6:",
+    "DNS:",
+    "    192.0.2.1",
+    "    at 192.0.2.1 to: 127.0.0.53",
+    "NDP/DHCPv6:",
     "    assign: 2001:db8::2/64",
     "    router: fe80::9",
+    "    our link-local: fe80::9",
     "    host loopback as: fe80::9",
-    "Search: example.com",
+    "DNS search list:",
+    "    example.com",
     "MTU: 1500",
   ]);
+});
+
+Deno.test("summary() shows how traffic leaves, and what is not served", () => {
+  const args = ["-o", "192.0.2.2", "--outbound-if6", "eth0", "--map-guest-addr", "192.0.2.7"];
+  const network = build(host(V4, V6), ...args, "--no-map-gw", "-m", "0");
+  const lines = summary(network, { dhcp: false, dhcpv6: false, ndp: true });
+  assertEquals(lines.slice(1, 4), [
+    "Outbound interface: eth0 (IPv6)",
+    "Outbound address: 192.0.2.2 (IPv4)",
+    "Namespace interface: eth0",
+  ]);
+  assertEquals(lines.slice(6), [
+    "IPv4:",
+    "    assign: 192.0.2.2",
+    "    mask: 255.255.255.0",
+    "    router: 192.0.2.1",
+    "    host address as: 192.0.2.7",
+    "NDP:",
+    "    assign: 2001:db8::2/64",
+    "    router: fe80::9",
+    "    our link-local: fe80::9",
+  ]);
+  assertEquals(
+    summary(network, { dhcp: true, dhcpv6: true, ndp: false }).includes("DHCPv6:"),
+    true,
+  );
 });

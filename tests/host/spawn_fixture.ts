@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { CommandError, type Guest, spawnGuest } from "../../lib/host/spawn.ts";
+import { CommandError, type GuestProcess, spawnGuest } from "../../lib/host/spawn.ts";
 import { EPOLL, Epoll } from "../../lib/sys/epoll.ts";
 import { SysError } from "../../lib/sys/errno.ts";
 import { libc } from "../../lib/sys/libc.ts";
@@ -23,7 +23,7 @@ import { AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM } from "../../lib/sys/socket
 import { negotiateOffloads } from "../../lib/sys/tun.ts";
 
 /** Gives the guest a tap and sockets; returns all descriptors made. */
-function connect(guest: Guest): number[] {
+function connect(guest: GuestProcess): number[] {
   const namespace = openNamespace(guest.pid);
   try {
     const { tap, netlink, ifindex } = openGuestNetwork(namespace, {

@@ -73,7 +73,7 @@ Deno.test({
     await bed.serveHost(["socat", "TCP6-LISTEN:25499,ipv6only=0,fork", "EXEC:true"], {
       tcp: 25499,
     });
-    const message = "tubetti: -t 25498,25499:80: cannot listen on TCP port 25499: EADDRINUSE " +
+    const message = "tubetti: -t 25499:80: cannot listen on TCP port 25499: EADDRINUSE " +
       "(the port is in use)\n";
     const folder = await Deno.makeTempDir({ prefix: "tubetti-bad-" });
     const options = ["-t", "25498,25499:80", "-p", `${folder}/frames.pcap`];

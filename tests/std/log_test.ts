@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   BaseHandler,
-  FileHandler,
   getLogger,
   Logger,
   LogLevels,
   logLine,
+  LogRecord,
   MAX_MESSAGE,
   setup,
 } from "../../lib/std/log.ts";
@@ -20,6 +20,7 @@ class Memory extends BaseHandler {
 
 Deno.test("logLine() makes one bounded line without control characters", () => {
   assertEquals(logLine("a\nb\x1b[31m\x9bc\u007f"), "a?b?[31m?c?");
+  assertEquals(logLine("evil\u202etxt\u2028next\u2066é漢🍝"), "evil?txt?next?é漢🍝");
   assertEquals(logLine("x".repeat(MAX_MESSAGE)).length, MAX_MESSAGE);
   assertEquals(logLine("x".repeat(100_000)).length, MAX_MESSAGE + 1);
 });
@@ -51,19 +52,39 @@ Deno.test("setup() changes loggers that were handed out before", () => {
   ]);
 });
 
-Deno.test("FileHandler appends lines and survives being used before setup and after destroy", () => {
-  const filename = Deno.makeTempFileSync();
-  try {
-    const handler = new FileHandler("NOTSET", { filename });
-    const log = new Logger("file", "INFO", { handlers: [handler] });
-    log.info("lost");
-    handler.setup();
-    log.info("one");
-    log.info("two");
-    handler.destroy();
-    log.info("lost too");
-    assertEquals(Deno.readTextFileSync(filename), "one\ntwo\n");
-  } finally {
-    Deno.removeSync(filename);
+Deno.test("setup() sets handlers up, and changes no logger when one cannot be", () => {
+  const log = getLogger("refused setup"), before = new Memory("NOTSET");
+  log.handlers = [before];
+  const order: string[] = [];
+  class Failing extends Memory {
+    override setup(): void {
+      order.push("failing");
+      throw new Error("cannot");
+    }
   }
+  class Working extends Memory {
+    override setup(): void {
+      order.push("working");
+    }
+  }
+  const handlers = { working: new Working("NOTSET"), failing: new Failing("NOTSET") };
+  assertThrows(
+    () =>
+      setup({ handlers, loggers: { "refused setup": { level: "TRACE", handlers: ["working"] } } }),
+    Error,
+    "cannot",
+  );
+  assertEquals([order, log.handlers], [["working", "failing"], [before]]);
+});
+
+Deno.test("LogRecord carries what formatters of @std/log read", () => {
+  const seen: LogRecord[] = [];
+  const formatter = (record: LogRecord) => (seen.push(record), `${record.levelName} ${record.msg}`);
+  const handler = new Memory("NOTSET");
+  handler.formatter = formatter;
+  new Logger("of a name", "INFO", { handlers: [handler] }).warn("beware");
+  assertEquals(handler.lines, ["WARN beware"]);
+  const [{ loggerName, level, args, datetime }] = seen;
+  assertEquals([loggerName, level, args], ["of a name", LogLevels.WARN, []]);
+  assert(Math.abs(datetime.getTime() - Date.now()) < 60_000);
 });

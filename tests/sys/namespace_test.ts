@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type Guest, spawnGuest } from "../../lib/host/spawn.ts";
+import { type GuestProcess, spawnGuest } from "../../lib/host/spawn.ts";
 import { E, SysError } from "../../lib/sys/errno.ts";
 import { libc } from "../../lib/sys/libc.ts";
 import {
@@ -24,7 +24,9 @@ function descriptors(): number {
 }
 
 /** Runs `test` with a guest whose command waits to be released, and checks that nothing is left. */
-async function withGuest(test: (namespace: Namespace, guest: Guest) => unknown): Promise<void> {
+async function withGuest(
+  test: (namespace: Namespace, guest: GuestProcess) => unknown,
+): Promise<void> {
   const before = descriptors();
   const guest = spawnGuest({ command: ["true"] });
   const namespace = openNamespace(guest.pid);
@@ -38,7 +40,7 @@ async function withGuest(test: (namespace: Namespace, guest: Guest) => unknown):
 }
 
 /** Runs a command in the guest's network namespace, which a root outside may enter. */
-async function inNamespace({ pid }: Guest, ...command: string[]): Promise<string> {
+async function inNamespace({ pid }: GuestProcess, ...command: string[]): Promise<string> {
   return (await run(["nsenter", "-t", `${pid}`, "-U", "--preserve-credentials", "-n", ...command]))
     .stdout;
 }

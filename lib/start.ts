@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * The start of the process that stays: from options to an exit code.
+ *
+ * Theory of operation: the order matters. What the caller left open is closed before anything of ours
+ * is opened. Files that may need root's rights are opened before those are given up, and everything that
+ * runs is loaded by then, because root's folders may hold it. Only then are namespaces made
+ * (`pasta.ts`).
+ *
+ * @module
+ */
+import type { Options } from "./config/options.ts";
+import { type Background, foregroundReadiness } from "./host/background.ts";
+import { closeInherited, tightenUmask } from "./host/hygiene.ts";
+import { assumeIdentity, identityChange } from "./host/identity.ts";
+import { finishLogging, setupLogging, switchToBackground } from "./host/logging.ts";
+import { PidFile } from "./host/pid_file.ts";
+import { runPasta } from "./pasta.ts";
+
+/**
+ * Runs an instance in this process, to its end.
+ *
+ * @param background what the process that waits for us has given us; null in the foreground
+ * @returns the exit code
+ * @throws SysError, ConfigError or CommandError when it cannot be started; nothing is left behind
+ */
+export function start(options: Options, background: Background | null): number {
+  closeInherited();
+  tightenUmask();
+  setupLogging(options);
+  const change = identityChange(options.runas);
+  const pidFile = options.pidFile === null ? null : PidFile.open(options.pidFile);
+  try {
+    assumeIdentity(change);
+    const readiness = background?.readiness(pidFile, switchToBackground) ??
+      foregroundReadiness(pidFile);
+    return runPasta(options, readiness);
+  } finally {
+    pidFile?.close();
+    finishLogging();
+  }
+}
