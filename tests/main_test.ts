@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** The program's own words, and what the library exports. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { completionScript } from "../lib/config/completion.ts";
 import { helpText } from "../lib/config/help.ts";
 import { VERSION_TEXT } from "../lib/config/version.ts";
 import * as library from "../mod.ts";
@@ -20,6 +21,9 @@ for (
     [["pasta", "-h", "--", "true"], helpText("pasta")],
     [["--version"], `${VERSION_TEXT}\n`],
     [["pasta", "--version"], `${VERSION_TEXT}\n`],
+    [["completion", "bash"], completionScript("bash")],
+    [["completion", "zsh"], completionScript("zsh")],
+    [["completion", "fish"], completionScript("fish")],
   ] as const
 ) {
   Deno.test(`tubetti ${args.join(" ")} prints that and nothing else`, async () => {
@@ -32,6 +36,11 @@ for (
   const [args, cause] of [
     [[], /mode/],
     [["spaghetti"], /spaghetti.*pasta/],
+    [["completion", "csh"], /bash\|zsh\|fish/],
+    [["pasta", "--confg-net"], /did you mean --config-net\?/],
+    [["pasta", "--splice-only"], /not available yet/],
+    [["pasta", "--socket", "x"], /only for passt, not for pasta/],
+    [["passt", "--config-net"], /only for pasta, not for passt/],
     [["--spaghetti"], /spaghetti/],
     [["pasta", "--spaghetti"], /spaghetti/],
     [["pasta", "-m", "1\x1b[31m\n2"], /--mtu|-m/],
@@ -45,6 +54,20 @@ for (
     assertMatch(stderr, cause);
   });
 }
+
+Deno.test("tubetti --help is wrapped to the width that COLUMNS says, or the terminal has", async () => {
+  const flags = ["--quiet", "--no-prompt", "--no-check", "--allow-all"];
+  const line = [Deno.execPath(), "run", ...flags, MAIN, "--help"];
+  const narrow = await run(line, { env: { COLUMNS: "50" } });
+  assertEquals(narrow.stdout.trimEnd(), helpText("pasta", 50).trimEnd());
+  const terminal = await run([
+    "script",
+    "-qec",
+    `stty cols 100; unset COLUMNS; ${line.join(" ")}`,
+    "/dev/null",
+  ]);
+  assertEquals(terminal.stdout.replaceAll("\r", "").trimEnd(), helpText("pasta", 100).trimEnd());
+});
 
 Deno.test("tubetti says in one line that -l cannot be opened, exit 1", async () => {
   for (const [file, reason] of [["/nonexistent/log", "ENOENT"], ["/", "EISDIR"]] as const) {

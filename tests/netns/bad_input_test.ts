@@ -32,7 +32,7 @@ const BAD: [string[], RegExp][] = [
   [["-t", "70000"], /70000/],
   [["-t", "80:"], /80:/],
   [["-u", "x"], /x/],
-  [["-4", "-6"], /-4|ipv4-only/],
+  [["-s", "/x"], /-s: only for passt/],
   [["--dns-forward", "nowhere"], /nowhere/],
   [["--map-host-loopback", "loop"], /loop/],
   [["-m"], /-m|--mtu/],

@@ -7,8 +7,10 @@
 # network namespace that the machine is to have. Nothing of it is left when it ends: what is written
 # goes to a tmpfs over ROOT, which stays as it was made. WORK is an empty folder to mount things in.
 #
-# In the machine: the project in /opt/tubetti, the runtime as /opt/deno, and the user "podman". It
-# prints "machine is ready" and then only reaps processes.
+# In the machine: the project in /opt/tubetti, the runtime as /opt/deno, the user "podman", and for
+# each NAME of "tubetti" and "debian" a program /opt/helpers/NAME/pasta and a configuration
+# /etc/podman-NAME.conf that has podman use it. Each writes its arguments to /tmp/pasta.log.
+# It prints "machine is ready" and then only reaps processes.
 set -eu
 root=$1 work=$2 project=$3 deno=$4
 user=1000
@@ -45,7 +47,7 @@ done
 mkdir -p opt/tubetti opt/images/debian
 mount --bind "$project" opt/tubetti
 mount -o remount,bind,ro opt/tubetti
-: >opt/deno
+touch opt/deno
 mount --bind "$deno" opt/deno
 mount --bind "$root" opt/images/debian # the containers' file system is Debian's, too
 mount -o remount,bind,ro opt/images/debian
@@ -58,10 +60,41 @@ echo "podman:x:$user:" >>etc/group
 for file in etc/subuid etc/subgid; do echo "podman:100000:65536" >$file; done
 hostname machine
 echo machine >etc/hostname
+echo "127.0.0.1 localhost machine" >etc/hosts
+cat /etc/resolv.conf >etc/resolv.conf # the namespace's own: ip-netns(8) has mounted it
+
+# program NAME COMMAND: what podman finds as pasta
+program() {
+  mkdir -p "opt/helpers/$1"
+  cat >"opt/helpers/$1/pasta" <<END
+#!/bin/sh
+echo "\$*" >>/tmp/pasta.log
+export DENO_DIR=/tmp/deno NO_COLOR=1
+exec $2 "\$@"
+END
+  chmod 755 "opt/helpers/$1/pasta"
+  cat >"etc/podman-$1.conf" <<END
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+helper_binaries_dir = ["/opt/helpers/$1", "/usr/libexec/podman", "/usr/lib/podman"]
+[network]
+firewall_driver = "nftables"
+[containers]
+cgroups = "disabled"
+default_sysctls = ["net.ipv4.ping_group_range=0 0"]
+END
+}
+program debian /usr/bin/pasta
+program tubetti "/opt/deno run --quiet --no-prompt --allow-all \
+  --v8-flags=--max-semi-space-size=1 /opt/tubetti/main.ts pasta"
+: >tmp/pasta.log
+chmod 666 tmp/pasta.log
 
 mkdir -p old
 pivot_root . old
 cd /
 umount -l /old
+mount --make-rshared / # podman hands mounts on to its containers
 echo "machine is ready"
 exec /usr/bin/catatonit -P
