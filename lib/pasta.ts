@@ -46,7 +46,7 @@ import { AF_NETLINK, NETLINK_SOCK_DIAG } from "./sys/sock_diag.ts";
 import { newSocket, SOCK_RAW } from "./sys/socket.ts";
 import { installSignals, SIG, type Signals } from "./sys/signal.ts";
 import { negotiateOffloads } from "./sys/tun.ts";
-import { udpKeptPorts, udpListen, udpUnlisten } from "./udp/mod.ts";
+import { udpDescriptors, udpKeptPorts, udpListen, udpUnlisten } from "./udp/mod.ts";
 
 /** The link over the tap, recorded and traced if asked for. */
 function makeLink(tap: number, pcap: PcapFile | null): Link {
@@ -189,6 +189,7 @@ function serve(parts: Parts): number {
   const forwarder = makeForwarder(ctx, loop, options, guest, descriptors);
   forwarder.open(openDescriptors());
   ctx.guest?.close(); // what listeners have left over
+  udpDescriptors(ctx, descriptors - openDescriptors());
   if (forwarder.scans) loop.everySecond(() => forwarder.scan());
   pcap?.open(); // last, so that a start that fails leaves no file
   for (const line of [...host.notes, ...guest.warnings, ...summary(network, options)]) {

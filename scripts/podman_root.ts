@@ -5,7 +5,7 @@
  *
  * The root is made by debootstrap(8), as root, from the mirror that apt is configured for here. It
  * is in `/var/cache/tubetti-podman`, or in the folder that `TUBETTI_PODMAN_CACHE` names. Another
- * list of packages makes another root; the one before is removed.
+ * list of packages makes another root, and the one before is removed.
  *
  * @module
  */
@@ -71,11 +71,20 @@ async function rootName(): Promise<string> {
   return `${SUITE}-${Deno.build.arch}-${hash.toHex().slice(0, 8)}`;
 }
 
+/** Removes the roots made from other lists, and what was not finished. */
+async function removeOthers(): Promise<void> {
+  await Deno.mkdir(cacheFolder(), { recursive: true });
+  for await (const { name } of Deno.readDir(cacheFolder())) {
+    const path = `${cacheFolder()}/${name}`;
+    if (name.startsWith(`${SUITE}-`)) await Deno.remove(path, { recursive: true });
+  }
+}
+
 async function build(root: string): Promise<void> {
   const missing = await bringPackages(["debootstrap"]);
   if (missing.length > 0) throw new Error("needs the package debootstrap");
   const uri = await mirror();
-  await Deno.remove(cacheFolder(), { recursive: true }).catch(() => {});
+  await removeOthers();
   const partial = `${root}.partial`;
   await Deno.mkdir(partial, { recursive: true });
   const options = ["--variant=minbase", `--include=${PACKAGES.join(",")}`, `--keyring=${KEYRING}`];

@@ -21,7 +21,7 @@ const ROOT = new URL("..", import.meta.url).pathname;
 
 /** The tests of real namespaces share the machine's devices: never two at a time. */
 const GROUPS: Record<string, readonly string[]> = {
-  unit: ["test", "--ignore=tests/netns", "tests"],
+  unit: ["test", "--ignore=tests/netns,tests/podman", "tests"],
   doc: ["test", "--doc", "lib", "mod.ts"],
   netns: ["test", "tests/netns"],
 };

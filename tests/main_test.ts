@@ -44,6 +44,12 @@ for (
     [["--spaghetti"], /spaghetti/],
     [["pasta", "--spaghetti"], /spaghetti/],
     [["pasta", "-m", "1\x1b[31m\n2"], /--mtu|-m/],
+    [["pasta", "-P", "/nonexistent/pid", "true"], /-P: open \/nonexistent\/pid: ENOENT/],
+    [["pasta", "-P", "", "true"], /-P "": not a file name/],
+    [["pasta", "--runas", "elvis", "true"], /--runas elvis: no user elvis here/],
+    [["pasta", "--runas", "0:elvis", "true"], /--runas 0:elvis: no group elvis here/],
+    [["pasta", "--runas", "1:2:3", "true"], /--runas 1:2:3: not a user \(UID, UID:GID, LOGIN/],
+    [["pasta", "-P", "/nonexistent/pid", "1"], /-P: open \/nonexistent\/pid: ENOENT/],
   ] as const
 ) {
   const line = JSON.stringify(args.join(" "));

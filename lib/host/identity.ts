@@ -6,7 +6,8 @@
  * made: then the machine's root is not the root of the guest either. Files that only root can open
  * (the log, the process number's) are open by then. Root of a user namespace is an ordinary user
  * outside, often without any other user to become, and stays. `--runas 0` keeps root where it is needed,
- * such as for the namespaces of others.
+ * such as for the namespaces of others. Where only root may use the tun device, nobody could not make a
+ * tap: then root stays, too, and is told.
  *
  * @module
  */
@@ -20,9 +21,11 @@ import {
   type Identity,
   inInitialUserNamespace,
 } from "../sys/credentials.ts";
+import { TUN_DEVICE } from "../sys/tun.ts";
 
 /** The user without rights, where the system has no entry for it (kernel.overflowuid). */
 const NOBODY: Identity = { uid: 65534, gid: 65534 };
+const OTHERS_READ_WRITE = 0o006; // inode(7)
 /** 2^32 - 1 means "no change" to setresuid(2). */
 const MAX_ID = 0xfffffffe;
 
@@ -61,9 +64,19 @@ export function identityOf(option: string): Identity {
   return { uid, gid: parseId(group) ?? findGroup(group) ?? unknown(option, "group", group) };
 }
 
+/** Whether everybody may use a device, if there is one. */
+function isForAll(device: string): boolean {
+  try {
+    return ((Deno.statSync(device).mode ?? 0) & OTHERS_READ_WRITE) === OTHERS_READ_WRITE;
+  } catch {
+    return true; // it is missing: what that means is said when it is opened
+  }
+}
+
 /** Who we are to be. */
 export interface IdentityChange {
-  readonly identity: Identity;
+  /** Null: root has to stay. */
+  readonly identity: Identity | null;
   /** Whether nobody asked for it. */
   readonly unasked: boolean;
 }
@@ -72,9 +85,13 @@ export interface IdentityChange {
  * The change of identity that is due, or null: none.
  *
  * @param runas value of `--runas`, or null
+ * @param tun the tun device
  * @throws ConfigError when there is no such user or group
  */
-export function identityChange(runas: string | null): IdentityChange | null {
+export function identityChange(
+  runas: string | null,
+  tun: string = TUN_DEVICE,
+): IdentityChange | null {
   const current = currentIdentity();
   if (runas !== null) {
     const identity = identityOf(runas);
@@ -82,7 +99,7 @@ export function identityChange(runas: string | null): IdentityChange | null {
     return same ? null : { identity, unasked: false };
   }
   if (current.uid !== 0 || !inInitialUserNamespace()) return null;
-  return { identity: findUser("nobody") ?? NOBODY, unasked: true };
+  return { identity: isForAll(tun) ? findUser("nobody") ?? NOBODY : null, unasked: true };
 }
 
 /**
@@ -93,6 +110,10 @@ export function identityChange(runas: string | null): IdentityChange | null {
  */
 export function assumeIdentity(change: IdentityChange | null): void {
   if (change === null) return;
+  if (change.identity === null) {
+    getLogger().warn(`Started as root, and stays root: nobody else may use ${TUN_DEVICE}`);
+    return;
+  }
   if (change.unasked) {
     getLogger().warn("Started as root: running as nobody (--runas 0 stays root)");
   }

@@ -2,8 +2,9 @@
 /**
  * The system logger: datagrams to /dev/log in the form of RFC 3164, as syslog(3) sends them.
  *
- * Nothing waits: a message that the logger does not take at once is lost, and so are all where there is
- * no logger. One that comes up later, or again, is found within a second of messages.
+ * The kernel keeps few datagrams for a logger (10, unix(7)): one that is behind gets a moment for each
+ * message, and when it does not use it, messages are lost until it does. All are lost where there is no
+ * logger. One that comes up later, or again, is found within a second of messages.
  *
  * @module
  */
@@ -19,12 +20,15 @@ import {
   SOCK_DGRAM,
   SOCK_NONBLOCK,
 } from "../sys/socket.ts";
+import { waitWritable } from "../sys/poll.ts";
 import { encodeLine, lineBytes } from "./log_line.ts";
 
 const DEV_LOG = "/dev/log"; // _PATH_LOG, syslog.h
 const FACILITY_DAEMON = 3 << 3; // LOG_DAEMON, RFC 3164 §4.1.1
 const FAMILY_SIZE = 2; // sun_family, unix(7)
 const RETRY_MS = 1000;
+/** How long the logger may take for a message; one that took longer gets no time again. */
+const PATIENCE_MS = 100;
 
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 
@@ -67,6 +71,7 @@ export class SyslogHandler extends BaseHandler {
   readonly #address: Uint8Array<ArrayBuffer>;
   readonly #tag: string;
   #fd = -1;
+  #patience = PATIENCE_MS;
   #nextTry = -Infinity;
 
   /** @param options.ident the program's name; `path` is for tests */
@@ -104,6 +109,11 @@ export class SyslogHandler extends BaseHandler {
 
   /** @returns false when the socket is of no use any more */
   #send(length: number): boolean {
+    if (!waitWritable(this.#fd, this.#patience)) {
+      this.#patience = 0;
+      return true; // lost
+    }
+    this.#patience = PATIENCE_MS;
     if (libc.send(this.#fd, lineBytes, length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return true;
     const error = errno();
     return error === E.EAGAIN || error === E.ENOBUFS || error === E.EINTR || error === E.EMSGSIZE;

@@ -148,7 +148,9 @@ export function tunHint(errno: number): string {
     return "no such device: load the tun module, or give it to the container (--device /dev/net/tun)";
   }
   if (errno === E.ENODEV || errno === E.ENXIO) return "the kernel has no tun driver: modprobe tun";
-  if (errno === E.EACCES) return "read and write permission is needed: usual mode is 0666";
+  if (errno === E.EACCES) {
+    return "read and write permission is needed: usual mode is 0666, and root stays root with --runas 0";
+  }
   return errno === E.EPERM ? "not permitted by the device cgroup, or not in the namespace" : "";
 }
 

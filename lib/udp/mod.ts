@@ -43,6 +43,7 @@ import {
   SOCK_DGRAM,
 } from "../sys/socket.ts";
 import { expire } from "./flow.ts";
+import { spliceShare } from "./splice_state.ts";
 import { udpState } from "./state.ts";
 
 export { ONE_WAY_TIMEOUT, RETIRED_TIMEOUT, TWO_WAY_TIMEOUT } from "./flow.ts";
@@ -50,6 +51,11 @@ export { udpFlush, udpFromTap } from "./from_tap.ts";
 export { udpEvent } from "./from_socket.ts";
 export { udpListenEvent } from "./listen.ts";
 export { udpKeptPorts, udpListen, udpUnlisten } from "./listeners.ts";
+
+/** Says how many descriptors are left for flows of all kinds, once the listeners have theirs. */
+export function udpDescriptors(ctx: Context, left: number): void {
+  udpState(ctx).splice.maxFlows = spliceShare(left);
+}
 
 const USUAL_TTL = 64; // RFC 1700, default TTL
 

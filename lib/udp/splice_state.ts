@@ -10,7 +10,7 @@ import { Arena } from "../sys/arena.ts";
 import { cmsgSpace, MessageVector } from "../sys/message_vector.ts";
 import { PACKET_INFO_SPACE4, PACKET_INFO_SPACE6 } from "../sys/packet_info.ts";
 import { RateLimit } from "../sys/rate_limit.ts";
-import { descriptorLimit, openDescriptors } from "../sys/rlimit.ts";
+import { descriptorLimit } from "../sys/rlimit.ts";
 import { SOCKADDR_IN6_SIZE } from "../sys/socket.ts";
 
 /** Datagrams received by one system call, and sent by one. */
@@ -20,6 +20,12 @@ export const SPLICE_SLOT = 1 << 16;
 
 /** Spliced flows may hold one descriptor in this many: the others' flows need some, too. */
 const SHARE_OF_DESCRIPTORS = 2;
+
+/** How many spliced flows there may be where so many descriptors are left. */
+export function spliceShare(descriptors: number): number {
+  return Math.max(1, Math.floor(descriptors / SHARE_OF_DESCRIPTORS));
+}
+
 /** As many as the kernel allows itself (icmp_msgs_per_sec, ip-sysctl). */
 const ERRORS_PER_SECOND = 1000;
 const HEADERS_SIZE = 64 * 1024;
@@ -89,9 +95,9 @@ export class SpliceState {
 
   readonly run: Run = new Run(this.payload);
 
-  /** Spliced flows there are. */
+  /** Spliced flows there are, and how many there may be: a share of the descriptors. */
   flows = 0;
-  #maxFlows = -1;
+  maxFlows: number = spliceShare(descriptorLimit());
   /** Time of the last failure for want of a resource: not tried again in the same turn. */
   shortAt = -1;
   /** A new flow's initiating side as the other end would have it. */
@@ -103,13 +109,6 @@ export class SpliceState {
   /** The error being built: memory, its offset in {@linkcode arena} and a view from there. */
   readonly error: number;
   readonly errorView: Uint8Array<ArrayBuffer>;
-
-  /** How many spliced flows there may be: a share of the descriptors that were left for the first. */
-  get maxFlows(): number {
-    if (this.#maxFlows >= 0) return this.#maxFlows;
-    const left = descriptorLimit() - openDescriptors();
-    return this.#maxFlows = Math.max(1, Math.floor(left / SHARE_OF_DESCRIPTORS));
-  }
 
   constructor() {
     const arena = this.arena, name = SOCKADDR_IN6_SIZE;

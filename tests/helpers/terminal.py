@@ -46,7 +46,7 @@ class Terminal:
     def obey(self, line):
         word, _, rest = line.partition(" ")
         if word == ">":
-            os.write(self.fd, rest.encode() + b"\r")
+            os.write(self.fd, rest.encode() + b"\n")  # a line end in every mode
         elif word == "size":
             set_size(self.fd, *map(int, rest.split()))
         elif word == "?":

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
  * Changes its identity as the program does with `--runas ARGUMENT`, or without an argument, and tells
- * who it then is: the identity of every thread, and whether it can look into its own /proc.
+ * who it then is (TUN: the tun device, by default one that everybody may use): the identity of every thread, and whether it can look into its own /proc.
  *
  * @module
  */
@@ -31,7 +31,7 @@ function ownsProc(): boolean {
 }
 
 try {
-  assumeIdentity(identityChange(Deno.args[0] ?? null));
+  assumeIdentity(identityChange(Deno.args[0] ?? null, Deno.env.get("TUN") ?? "/dev/null"));
   console.log(JSON.stringify({ ...threads(), ownsProc: ownsProc() }));
 } catch (error) {
   if (!(error instanceof SysError || error instanceof ConfigError)) throw error;

@@ -82,6 +82,20 @@ Deno.test({
 });
 
 Deno.test({
+  name: "assumeIdentity() leaves root, and says so, where only root may use the tun device",
+  ...requirements(),
+  async fn() {
+    const device = await Deno.makeTempFile({ prefix: "tubetti-tun-" });
+    await Deno.chmod(device, 0o600);
+    const { stdout, stderr, code } = await run(["env", `TUN=${device}`, ...fixture()]);
+    await Deno.remove(device);
+    const warning = "Started as root, and stays root: nobody else may use /dev/net/tun\n";
+    assertEquals([code, stderr], [0, warning]);
+    assertMatch(JSON.parse(stdout).identities.join("; "), /^Uid: 0 0 0 0, Gid: 0 0 0 0,[^;]*$/);
+  },
+});
+
+Deno.test({
   name: "assumeIdentity() leaves root with --runas 0, and root of a user namespace",
   ...requirements(),
   async fn() {

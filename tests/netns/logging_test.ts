@@ -180,14 +180,20 @@ mknod -m 666 /dev/net/tun c 10 200
 
 /** Writes each message to a file as one line. */
 const LOGGER = `
-import socket, sys
+import signal, socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.bind("/dev/log")
 out = open(sys.argv[1], "ab", buffering=0)
-while True:
-    message = s.recv(65536)
+def take(flags):
+    message = s.recv(65536, flags)
     assert b"\\n" not in message and len(message) <= 1024
     out.write(message + b"\\n")
+def end(*_): # told to end, it still takes what has come
+    try:
+        while True: take(socket.MSG_DONTWAIT)
+    except BlockingIOError: sys.exit()
+signal.signal(signal.SIGTERM, end)
+s.bind("/dev/log")
+while True: take(0)
 `;
 
 /** A command line that runs another one in a mount namespace with a system logger. */
@@ -198,6 +204,7 @@ until [ -S /dev/log ]; do sleep 0.05; done
 "$@"
 code=$?
 kill $!
+wait $!
 exit $code`;
   return ["unshare", "-m", "/bin/sh", "-c", script, "sh", ...command];
 }

@@ -24,8 +24,8 @@ async function talk(lines: readonly string[]): Promise<void> {
   assertEquals(result.code, 9, `${result.stdout}${result.stderr}`);
 }
 
-/** A command that says when it runs; what is typed shows on the terminal, too, but for the quotes. */
-const LONG = "(echo run''ning; exec sleep 1000)";
+/** A command that answers `low` when it has the terminal. What is typed shows, but for the quotes. */
+const SED = "sed -u s/low/HI''GH/";
 
 const CASES: Record<string, readonly string[]> = {
   "has job control": [
@@ -37,31 +37,38 @@ const CASES: Record<string, readonly string[]> = {
     "? status=143",
   ],
   "stops and continues": [
-    // it says when it goes on, in the foreground by then
-    `> sh -c 'trap "echo ba""ck" CONT; echo run""ning; while :; do sleep 0.1; done'`,
-    "? running",
+    `> ${SED}`,
+    "> low",
+    "? HIGH",
     "^Z",
     "? Stopped",
+    "? @ ",
     "> fg",
-    "? back",
+    "> low",
+    "? HIGH",
     "^C",
+    "? @ ",
     "> echo status''=$?",
     "? status=130",
   ],
   "keeps Ctrl-C from ending us": [
     "^C",
-    "> ",
+    "> ", // it may take the next line to notice
+    "? @ ",
     "> echo still''here",
     "? stillhere",
-    `> ${LONG} | cat`,
-    "? running",
+    `> ${SED} | cat`,
+    "> low",
+    "? HIGH",
     "^C",
+    "? @ ",
     "> echo on''ward",
     "? onward",
     "> trap 'echo cau''ght' INT; echo s''et",
     "? set",
     "^C",
-    "> ",
+    "> ", // it may take the next line to notice
+    "? @ ",
     "> echo al''ive",
     "? alive",
   ],

@@ -109,9 +109,14 @@ export class Machine {
   }
 
   /** Starts a container that stays, with a command of the shell. */
-  async detached(name: string, args: readonly string[], line: string): Promise<void> {
+  async detached(
+    name: string,
+    args: readonly string[],
+    line: string,
+    pasta: Pasta = "tubetti",
+  ): Promise<void> {
     const all = ["run", "-d", "--name", name, ...args, ...ROOTFS, "/bin/sh", "-c", line];
-    const result = await this.podman(all);
+    const result = await this.podman(all, { pasta });
     if (result.code !== 0) throw new Error(explain(["podman", ...all], result));
   }
 
@@ -137,10 +142,24 @@ export class Machine {
 
   /** Those of them that are the program under test. */
   async engines(): Promise<MachineProcess[]> {
-    return (await this.processes()).filter(({ command }) => /\bpasta --config-net/.test(command));
+    return (await this.processes()).filter(({ command }) =>
+      /main\.ts pasta --config-net/.test(command)
+    );
   }
 
-  /** Waits until no process is left but servers of ours. @returns those that stay all the same */
+  /** Ends the servers in the machine's own network. */
+  async stopServers(): Promise<void> {
+    for (const server of this.#running.splice(0)) await server.stop();
+    await this.root(["pkill", "-KILL", "-u", "0", "socat"]); // nsenter(1) leaves them behind
+  }
+
+  /** Ends what a step that failed has left. */
+  async reset(): Promise<void> {
+    await this.stopServers();
+    await this.podman(["rm", "-f", "-a", "-t", "0"]);
+  }
+
+  /** Waits until no process is left. @returns those that stay all the same */
   async leftovers(): Promise<MachineProcess[]> {
     let left: MachineProcess[] = [];
     await until(async () => (left = await this.processes()).length === 0);

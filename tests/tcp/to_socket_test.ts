@@ -271,9 +271,12 @@ Deno.test("the guest's window probe is answered with the current window", () => 
   fill(world, guest, 60_000, 2 << 20);
   guest.send(ACK, { seq: guest.seq - 1 });
   world.settle();
-  const answer = world.one();
-  assertEquals(answer.ack, guest.seq);
-  assert(answer.window << 8 < 60_000);
+  const answers = world.segments(); // a window probe of our own may be among them
+  assert(answers.length > 0);
+  for (const answer of answers) {
+    assertEquals(answer.ack, guest.seq);
+    assert(answer.window << 8 < 60_000);
+  }
 });
 
 /** Sends from `at` what the window allows; goes back to what was acknowledged when nothing moves. */
