@@ -35,7 +35,8 @@ async function main(args: readonly string[]): Promise<number> {
 /** Prints an error that has a cause outside the program as one line. @returns the exit code */
 function report(error: unknown): number {
   const known = error instanceof ConfigError || error instanceof SysError ||
-    error instanceof CommandError || error instanceof PortSpecError;
+    error instanceof CommandError || error instanceof PortSpecError ||
+    error instanceof Error && "code" in error; // the runtime's own, of a system call
   if (!known) throw error;
   getLogger().critical(`${PROGRAM}: ${error.message}`);
   return error instanceof CommandError ? error.exitCode : 1;

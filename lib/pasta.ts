@@ -23,6 +23,7 @@ import { type Guest, openGuest } from "./host/guest.ts";
 import { buildNetwork, type Network } from "./host/network.ts";
 import { configureGuest } from "./host/guest_network.ts";
 import { type HostNetwork, readHostNetwork } from "./host/host_network.ts";
+import { CommandError } from "./host/spawn.ts";
 import { summary } from "./host/summary.ts";
 import type { Link } from "./link/link.ts";
 import { ObservedLink } from "./link/observed.ts";
@@ -41,6 +42,7 @@ import {
   openGuestNetwork,
   openProcNet,
 } from "./sys/namespace.ts";
+import { SIGNAL_BASE } from "./sys/process.ts";
 import { openDescriptors, raiseDescriptorLimit } from "./sys/rlimit.ts";
 import { AF_NETLINK, NETLINK_SOCK_DIAG } from "./sys/sock_diag.ts";
 import { newSocket, SOCK_RAW } from "./sys/socket.ts";
@@ -195,8 +197,15 @@ function serve(parts: Parts): number {
   for (const line of [...host.notes, ...guest.warnings, ...summary(network, options)]) {
     getLogger().info(line);
   }
+  const early = signals.next(); // whoever waits for us must not take this for a start
+  if (early !== 0) return SIGNAL_BASE + early;
   parts.readiness.ready(); // first, so that the command finds the process number's file
-  return guest.release() ?? loop.run();
+  try {
+    return guest.release() ?? loop.run();
+  } catch (error) {
+    if (error instanceof CommandError) pcap?.discard();
+    throw error;
+  }
 }
 
 /**
@@ -211,7 +220,7 @@ export function runPasta(options: Options, readiness: Readiness): number {
   const descriptors = raiseDescriptorLimit();
   const signals = installSignals([SIG.HUP, SIG.INT, SIG.QUIT, SIG.TERM]);
   try {
-    const guest = openGuest(options, signals.ignored);
+    const guest = openGuest(options, signals);
     try {
       return serve({ options, guest, signals, readiness, descriptors });
     } finally {

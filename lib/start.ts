@@ -3,7 +3,7 @@
  * The start of the process that stays: from options to an exit code.
  *
  * Theory of operation: the order matters. What the caller left open is closed before anything of ours
- * is opened. Files that may need root's rights are opened before those are given up, and everything that
+ * is opened. The log and the process number's file, which may need root's rights, are opened before those are given up, and everything that
  * runs is loaded by then, because root's folders may hold it. Only then are namespaces made
  * (`pasta.ts`).
  *

@@ -9,9 +9,13 @@ import { run } from "./helpers/run.ts";
 
 const MAIN = new URL("../main.ts", import.meta.url).pathname;
 
-function tubetti(...args: string[]) {
+function command(...args: string[]): string[] {
   const flags = ["--quiet", "--no-prompt", "--no-check", "--allow-all"];
-  return run([Deno.execPath(), "run", ...flags, MAIN, ...args]);
+  return [Deno.execPath(), "run", ...flags, MAIN, ...args];
+}
+
+function tubetti(...args: string[]) {
+  return run(command(...args));
 }
 
 for (
@@ -31,6 +35,17 @@ for (
     assertEquals([code, stdout.trimEnd(), stderr], [0, expected.trimEnd(), ""]);
   });
 }
+
+Deno.test("tubetti --help to a full disk says so in one line, exit 1", async () => {
+  const { code, stderr } = await run(["sh", "-c", '"$@" >/dev/full', "sh", ...command("--help")]);
+  assertEquals(code, 1);
+  assertMatch(stderr, /^tubetti: No space left on device[ -~]*\n$/);
+});
+
+Deno.test("tubetti takes no notice of somebody else's TUBETTI_START", async () => {
+  const { code, stdout } = await run(["env", "TUBETTI_START=x", ...command("--version")]);
+  assertEquals([code, stdout], [0, `${VERSION_TEXT}\n`]);
+});
 
 for (
   const [args, cause] of [

@@ -93,8 +93,10 @@ const GENERAL = group("General", [
     value: "UID[:GID]",
     complete: "user",
     help: "Run as another user, by number or name (default: nobody when started as root)",
-    more: "This needs the rights to do so. What needs the rights of the caller, such as joining " +
-      "namespaces and opening files, comes before.",
+    more: "This needs the rights to do so. Files of -l and -P are opened before; namespaces are " +
+      "joined, and the file of -p is opened, as the new user. Where only root may use " +
+      "/dev/net/tun, root stays root unless this option is given; so it does with --runas 0, " +
+      "which the namespaces of root need.",
     set: (o, text) => o.runas = parseRunAs(text),
   },
   { name: "stats", value: "SECONDS", help: "Show counts of events, with -f only" },

@@ -153,6 +153,7 @@ export class Background {
     if (mark === undefined) return null;
     Deno.env.delete(MARK);
     const [, parent, fd] = /^(\d+):(\d+)$/.exec(mark) ?? [];
+    if (parent === undefined) return null; // somebody else's variable
     if (libc.getppid() !== Number(parent)) throw orphaned();
     return new Background(Number(fd));
   }
@@ -178,7 +179,7 @@ export class Background {
 }
 
 function orphaned(): SysError {
-  return new SysError(MARK, "the process that started us", E.ESRCH);
+  return new SysError(MARK, "the process that started us has gone", E.ESRCH);
 }
 
 /** We were executed under another name than the caller's: what ps(1) shows is that of argv[0]. */

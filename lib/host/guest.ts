@@ -10,7 +10,7 @@ import { ConfigError, shown } from "../config/error.ts";
 import type { Options } from "../config/options.ts";
 import { closeNamespace, type Namespace, openNamespace } from "../sys/namespace.ts";
 import { catches, sharesForeground, SIGNAL_BASE } from "../sys/process.ts";
-import { SIG } from "../sys/signal.ts";
+import { SIG, type Signals } from "../sys/signal.ts";
 import { attachGuest } from "./attach.ts";
 import { type GuestProcess, spawnGuest } from "./spawn.ts";
 
@@ -94,13 +94,16 @@ class CommandGuest implements Guest {
   }
 }
 
+/** How a command finds signals. */
+export type CommandSignals = Pick<Signals, "ignored" | "mask">;
+
 /**
  * The guest that the options name.
  *
- * @param ignored signals that a command finds ignored though we do not ignore them
+ * @param signals those that a command finds ignored though we do not ignore them, and its mask
  * @throws ConfigError, SysError or CommandError; nothing is left behind
  */
-export function openGuest(options: Options, ignored: readonly number[]): Guest {
+export function openGuest(options: Options, { ignored, mask }: CommandSignals): Guest {
   const { target, userns, netnsOnly } = options;
   if (target.kind !== "command") return attachGuest(options);
   if (userns !== null) {
@@ -108,5 +111,7 @@ export function openGuest(options: Options, ignored: readonly number[]): Guest {
       `--userns ${shown(userns)}: not available yet for a command (it is with PID and --netns)`,
     );
   }
-  return new CommandGuest(spawnGuest({ command: options.command, ignored, sameUser: netnsOnly }));
+  return new CommandGuest(
+    spawnGuest({ command: options.command, ignored, mask, sameUser: netnsOnly }),
+  );
 }

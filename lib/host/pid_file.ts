@@ -121,9 +121,10 @@ export class PidFile {
   /** Removes the file if it is ours, and lets go of it. Does nothing the second time. */
   close(): void {
     if (this.#fd < 0) return;
-    if (this.#ours && this.#regular && leadsTo(this.#path, this.#fd)) {
+    if (this.#ours && this.#regular) {
       const name = encoder.encode(`${this.#path}\0`);
-      if (libc.unlink(name) < 0) libc.ftruncate(this.#fd, 0n);
+      const gone = leadsTo(this.#path, this.#fd) && libc.unlink(name) === 0;
+      if (!gone) libc.ftruncate(this.#fd, 0n); // after giving root up: the folder may be closed to us
     }
     libc.close(this.#fd);
     this.#fd = -1;

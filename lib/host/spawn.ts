@@ -19,6 +19,7 @@ import { errno, libc } from "../sys/libc.ts";
 import { userNamespaceHint } from "../sys/namespace.ts";
 import { openPidfd, pollExit, waitExit } from "../sys/process.ts";
 import { AT_FDCWD, CLONE, Script, type Step } from "../sys/script.ts";
+import { type SignalMask, SIGSET_SIZE } from "../sys/signal_mask.ts";
 import { AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM } from "../sys/socket.ts";
 import { callersUmask } from "./hygiene.ts";
 
@@ -27,7 +28,6 @@ const SIGKILL = 9; // asm-generic/signal.h
 const SIGPIPE = 13; // asm-generic/signal.h
 const KERNEL_SIGACTION_SIZE = 32; // asm/signal.h: handler, flags, restorer, mask; all zero: SIG_DFL
 const SIG_IGN = 1; // asm-generic/signal.h
-const SIGSET_SIZE = 8; // bytes of the kernel's sigset_t
 /** linux/mount.h */
 const MS = {
   NOSUID: 2,
@@ -89,6 +89,8 @@ export interface SpawnOptions {
   readonly hostname?: string;
   /** Signals that the command finds ignored though we do not ignore them. */
   readonly ignored?: readonly number[];
+  /** Its signal mask. Absent: ours. */
+  readonly mask?: SignalMask;
   /** Make no user namespace: the command has our rights, and we must be root. */
   readonly sameUser?: boolean;
 }
@@ -158,7 +160,8 @@ function addEnvironment(script: Script): number {
   const bytes = Deno.readFileSync("/proc/self/environ");
   const base = script.data(bytes);
   const addresses: number[] = [];
-  for (let start = 0; start < bytes.length; start = bytes.indexOf(0, start) + 1) {
+  // a process may have left its last string without an end: that is not passed on
+  for (let start = 0, end; (end = bytes.indexOf(0, start)) >= 0; start = end + 1) {
     addresses.push(base + start);
   }
   return script.vector(addresses);
@@ -204,15 +207,15 @@ function addSignals(script: Script, ignored: readonly number[]): void {
 }
 
 /** Undoes what the runtime changed, and executes the command. @returns the two attempts */
-function addExecute(script: Script, { path, argv }: Command, ignored: readonly number[]): Step[] {
-  addSignals(script, ignored);
+function addExecute(script: Script, { path, argv }: Command, options: SpawnOptions): Step[] {
+  addSignals(script, options.ignored ?? []);
   script.call("umask", [callersUmask()]);
   // Linux 5.11; our own descriptors are close-on-exec anyway
   script.call("close_range", [FIRST_OTHER_FD, LAST_FD, CLOSE_RANGE_CLOEXEC], {
     what: "descriptors",
     required: false,
   });
-  script.restoreSignals();
+  script.restoreSignals(options.mask);
   const program = script.string(path), environment = addEnvironment(script);
   const words = argv.map((word) => script.string(word));
   const shellWords = [script.string(SHELL), program, ...words.slice(1)];
@@ -300,8 +303,7 @@ function addSteps(
   command: Command,
   options: SpawnOptions,
 ): Step[] {
-  const { hostname = `${HOSTNAME_PREFIX}${Deno.hostname()}`, ignored = [], sameUser = false } =
-    options;
+  const { hostname = `${HOSTNAME_PREFIX}${Deno.hostname()}`, sameUser = false } = options;
   script.clone(sameUser ? NAMESPACES : NAMESPACES | CLONE.NEWUSER, {
     what: "namespaces",
     hint: sameUser ? sameUserHint : userNamespaceHint,
@@ -316,7 +318,7 @@ function addSteps(
   const byte = script.address(script.reserve(1));
   script.call("write", [theirs, byte, 1], { what: "readiness" });
   script.call("read", [theirs, byte, 1], { what: "release", exitOnZero: true });
-  const attempts = addExecute(script, command, ignored);
+  const attempts = addExecute(script, command, options);
   script.exit(COMMAND_NOT_EXECUTABLE);
   return attempts;
 }

@@ -24,6 +24,7 @@ import type { Observer } from "./observed.ts";
 
 // asm-generic/fcntl.h
 const O_WRONLY_CREAT_TRUNC_CLOEXEC = 0x1 | 0x40 | 0x200 | 0x80000;
+const O_EXCL = 0x80;
 const O_NONBLOCK = 0x800;
 const F_SETFL = 4;
 const FILE_MODE = 0o600;
@@ -39,6 +40,9 @@ export class PcapFile implements Observer {
   readonly #record: Uint8Array<ArrayBuffer> = new Uint8Array(PCAP_RECORD_SIZE + SLOT_FRAME_SIZE);
   readonly #view: DataView<ArrayBuffer> = new DataView(this.#record.buffer);
 
+  /** Whether the file is ours to remove. */
+  #made = false;
+
   constructor(path: string) {
     this.#path = path;
   }
@@ -47,7 +51,10 @@ export class PcapFile implements Observer {
   open(): this {
     const path = this.#path, name = new TextEncoder().encode(`${path}\0`);
     // non-blocking: a FIFO without a reader would hold us where no signal is heard
-    const fd = libc.open(name, O_WRONLY_CREAT_TRUNC_CLOEXEC | O_NONBLOCK, FILE_MODE);
+    const flags = O_WRONLY_CREAT_TRUNC_CLOEXEC | O_NONBLOCK;
+    let fd = libc.open(name, flags | O_EXCL, FILE_MODE);
+    this.#made = fd >= 0;
+    if (fd < 0 && errno() === E.EEXIST) fd = libc.open(name, flags, FILE_MODE);
     if (fd < 0) throw new SysError("--pcap: open", path, errno(), openHint(errno()));
     libc.fcntl(fd, F_SETFL, 0); // whole records
     writePcapHeader(this.#view, 0, SLOT_FRAME_SIZE);
@@ -59,6 +66,13 @@ export class PcapFile implements Observer {
     }
     this.#fd = fd;
     return this;
+  }
+
+  /** Closes the file, and removes it if it was made: for a start that comes to nothing. */
+  discard(): void {
+    this.close();
+    if (this.#made) libc.unlink(new TextEncoder().encode(`${this.#path}\0`));
+    this.#made = false;
   }
 
   /** Writes the first `bytes` bytes of the record. The first failure ends the capture. */

@@ -21,6 +21,7 @@ import { Arena } from "./arena.ts";
 import { load, MACHINE_CODE } from "./asm/machine_code.ts";
 import { SysError } from "./errno.ts";
 import { libc } from "./libc.ts";
+import { type SignalMask, SIGSET_SIZE } from "./signal_mask.ts";
 import { SYS, type SyscallName } from "./syscalls.ts";
 
 // One entry of the table, as asm/script_*.S reads it.
@@ -47,7 +48,6 @@ const NOT_REACHED = -0x80000000;
 
 const SIGCHLD = 17; // asm-generic/signal.h
 const SIG_SETMASK = 2; // asm-generic/signal.h
-const SIGSET_SIZE = 8; // bytes of the kernel's sigset_t
 
 /** Status of a child whose script failed; the table tells more. */
 export const SCRIPT_FAILED = 125;
@@ -238,9 +238,10 @@ export class Script {
     return this.#add("clone", [flags | SIGCHLD], options, RETURN_NONZERO);
   }
 
-  /** Gives the child the signal mask that was in force before the script. */
-  restoreSignals(): Step {
-    return this.call("rt_sigprocmask", [SIG_SETMASK, this.address(this.#mask), 0, SIGSET_SIZE]);
+  /** Gives the child a signal mask; without one, that which was in force before the script. */
+  restoreSignals(mask?: SignalMask): Step {
+    const address = mask ? this.data(mask) : this.address(this.#mask);
+    return this.call("rt_sigprocmask", [SIG_SETMASK, address, 0, SIGSET_SIZE]);
   }
 
   /** Writes a short text to a file below /proc. */

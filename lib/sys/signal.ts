@@ -14,6 +14,7 @@ import { load, MACHINE_CODE } from "./asm/machine_code.ts";
 import { check } from "./errno.ts";
 import { sigaction } from "./layout.ts";
 import { libc } from "./libc.ts";
+import { type SignalMask, unblockSignals } from "./signal_mask.ts";
 
 /** Signal numbers of asm-generic/signal.h. */
 export const SIG = { HUP: 1, INT: 2, QUIT: 3, KILL: 9, PIPE: 13, TERM: 15, CHLD: 17 } as const;
@@ -55,6 +56,8 @@ export interface Signals {
   readonly fd: number;
   /** Signals that were ignored when we were started and are not any more: for a command of ours. */
   readonly ignored: readonly number[];
+  /** The mask that we were started with: for a command of ours, too. */
+  readonly mask: SignalMask;
   /** The next signal's number, or 0 when there is none. */
   next(): number;
   /** Puts the earlier actions back and closes the pipe. */
@@ -62,7 +65,7 @@ export interface Signals {
 }
 
 /**
- * Catches signals, and ignores SIGPIPE: a write to a closed connection says EPIPE.
+ * Catches signals, also blocked ones, and ignores SIGPIPE: a write to a closed connection says EPIPE.
  *
  * SIGHUP, SIGINT and SIGQUIT stay ignored where they were ignored at start. SIGCHLD gets its default
  * action: where whoever started us ignores it, the kernel would reap children before waitpid(2) sees
@@ -101,6 +104,7 @@ export function installSignals(signals: readonly number[]): Signals {
   return {
     fd,
     ignored,
+    mask: unblockSignals(wanted),
     next: () => libc.read(fd, byte, 1) === 1 ? byte[0] : 0,
     restore() {
       for (const [signal, action] of before) libc.sigaction(signal, action, null);

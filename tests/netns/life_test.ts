@@ -5,10 +5,11 @@ import { AttachedCase } from "../helpers/attached.ts";
 import { iperfCommand } from "../helpers/iperf.ts";
 import { requirements } from "../helpers/require.ts";
 import { killHard, markedProcesses, must, run, sleep, until } from "../helpers/run.ts";
-import { programUnderTest, Testbed } from "../helpers/testbed.ts";
+import { programUnderTest, STAY_ROOT, Testbed } from "../helpers/testbed.ts";
 
 const PORT = 25551;
 const OURS = requirements({ tubetti: true });
+const WITH_PYTHON = requirements({ tubetti: true, packages: ["python3"] });
 const WITH_BASH = requirements({ tubetti: true, packages: ["bash"] });
 const WITH_IPERF = requirements({ tubetti: true, packages: ["iperf3"] });
 
@@ -96,6 +97,24 @@ Deno.test({
 });
 
 Deno.test({
+  name: "life: a caller that has signals blocked can end us, and its mask is the command's",
+  ...WITH_PYTHON,
+  async fn() {
+    await using bed = await Testbed.create();
+    const block = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, " +
+      "[signal.SIGTERM, signal.SIGUSR1]); os.execvp(sys.argv[1], sys.argv[1:])";
+    const start = (before: string[], command: string[]) => {
+      const blocked = ["python3", "-c", block, ...programUnderTest(), "-q", ...STAY_ROOT];
+      return bed.runHost([...before, ...blocked, "--", ...command], { mark: bed.guestMark });
+    };
+    const { stdout } = await start([], ["grep", "SigBlk", "/proc/self/status"]);
+    assertEquals(stdout, "SigBlk:\t0000000000004200\n");
+    const { code } = await start(["timeout", "-k", "20", "3"], ["sleep", "60"]);
+    assertEquals(code, 124, "not killed");
+  },
+});
+
+Deno.test({
   name: "life: root becomes nobody, and the command's root is nobody outside",
   ...OURS,
   async fn(t) {
@@ -122,6 +141,12 @@ Deno.test({
           assertEquals(Deno.readTextFileSync(file), "", "nobody can't remove it, only empty it");
         },
       );
+      await t.step("the number's file is emptied where nobody cannot go", async () => {
+        const closed = `${folder}/closed`;
+        await Deno.mkdir(closed, { mode: 0o700 });
+        const { code } = await start(["-q", "-P", `${closed}/pid`], ["true"]);
+        assertEquals([code, Deno.readTextFileSync(`${closed}/pid`)], [0, ""]);
+      });
       await t.step("as somebody else", async () => {
         const show = ["cat", "/proc/self/uid_map", "/proc/self/gid_map"];
         const { stdout, stderr, code } = await start(["-q", "--runas", "1000:7"], show);
