@@ -178,7 +178,7 @@ Deno.test({
     assert(await test.isEmpty());
     const { code, stderr: refused } = await test.run(["ok"], { env: { TUBETTI_START: "1:2" } });
     assertEquals(code, 1);
-    assertMatch(refused, /^TUBETTI_START the process that started us: ESRCH\n$/);
+    assertMatch(refused, /^TUBETTI_START the process that started us has gone: ESRCH\n$/);
   },
 });
 
