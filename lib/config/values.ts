@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { MAX_INTERFACE_NAME } from "../forward/ports.ts";
 import {
   type Address,
   isBroadcast,
@@ -18,8 +19,6 @@ import {
 export const MIN_MTU = 1280;
 /** Largest MTU of the guest's interface: 65535 with its Ethernet header, in whole 32-bit words. */
 export const MAX_MTU = 65520;
-/** IFNAMSIZ - 1 (linux/if.h). */
-const MAX_INTERFACE_NAME = 15;
 /** Longest name in the DNS and its longest label (RFC 1035 §2.3.4), without the final dot. */
 const MAX_DOMAIN = 253;
 const MAX_LABEL = 63;

@@ -32,8 +32,8 @@ import {
 export const MAX_PORT = 65535;
 /** Longest specification in characters: the longest argument of a program (linux/binfmts.h). */
 export const MAX_SPEC_LENGTH = 131072;
-/** IFNAMSIZ - 1 (linux/if.h). */
-const MAX_INTERFACE_NAME = 15;
+/** Longest name of an interface in bytes: IFNAMSIZ - 1 (linux/if.h). */
+export const MAX_INTERFACE_NAME = 15;
 /** Longest part of a text repeated in a message. */
 const MAX_SHOWN = 40;
 

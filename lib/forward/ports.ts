@@ -46,7 +46,7 @@ import {
 
 export { DEFAULT_EPHEMERAL, readEphemeralPorts } from "./ephemeral.ts";
 export { formatPortRule, formatPortRules } from "./port_format.ts";
-export { MAX_PORT, PortSpecError } from "./port_spec.ts";
+export { MAX_INTERFACE_NAME, MAX_PORT, PortSpecError } from "./port_spec.ts";
 
 /** Ports `first…last` of one side go to ports `to…to + last - first` of the other. */
 export interface PortRule {

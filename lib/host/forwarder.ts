@@ -306,13 +306,13 @@ export class Forwarder {
     const { guestTcp, guestUdp, hostTcp, hostUdp } = this.#bound;
     if (t.auto.length > 0 || u.auto.length > 0) {
       bound.guest.scanTcp(guestTcp.fill(0));
-      bound.guest.scanUdp(guestUdp.fill(0));
+      if (u.auto.length > 0) bound.guest.scanUdp(guestUdp.fill(0));
       forgetOurs(guestTcp, T);
       forgetOurs(guestUdp, U);
     }
     if (T.auto.length > 0 || U.auto.length > 0) {
       bound.host.scanTcp(hostTcp.fill(0));
-      bound.host.scanUdp(hostUdp.fill(0));
+      if (U.auto.length > 0) bound.host.scanUdp(hostUdp.fill(0));
       forgetOurs(hostTcp, t);
       forgetOurs(hostUdp, u);
     }

@@ -28,20 +28,15 @@ import {
 } from "../flow/side.ts";
 import type { Arena } from "../sys/arena.ts";
 import { E } from "../sys/errno.ts";
-import { UDP_GRO, UDP_SEGMENT } from "../sys/ip_options.ts";
+import { UDP_SEGMENT } from "../sys/ip_options.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { cmsgSpace, type MessageVector, writeCmsg } from "../sys/message_vector.ts";
 import { packetInfoSpace, writePacketInfo } from "../sys/packet_info.ts";
-import {
-  IPPROTO_UDP,
-  MSG_DONTWAIT,
-  MSG_NOSIGNAL,
-  MSG_TRUNC,
-  writeSockaddr,
-} from "../sys/socket.ts";
+import { IPPROTO_UDP, MSG_DONTWAIT, MSG_NOSIGNAL, writeSockaddr } from "../sys/socket.ts";
 import { drainErrors } from "./errors.ts";
 import { unreachable } from "./splice_errors.ts";
 import { type Run, SPLICE_MESSAGES, SPLICE_SLOT } from "./splice_state.ts";
+import { segmentSize, wholeBytes } from "./received.ts";
 import { base, count, Flag, touch, type UdpState, W } from "./state.ts";
 
 /** Receiving calls per event. */
@@ -83,13 +78,9 @@ export function splice(
   memory: Arena,
   offset: number,
 ): void {
-  const gro = messages.findControl(k, IPPROTO_UDP, UDP_GRO, 4);
-  let segment = gro < 0 ? 0 : messages.arena.u32[gro >> 2];
-  let bytes = messages.transferred(k);
-  if (messages.flags(k) & MSG_TRUNC) {
-    if (segment === 0) return;
-    bytes -= bytes % segment; // more than there is room for: the last datagrams are lost
-  }
+  let segment = segmentSize(messages, k);
+  const bytes = wholeBytes(messages, k, segment);
+  if (bytes < 0) return;
   if (segment >= bytes) segment = 0;
   const { run } = state.splice;
   const fits = run.flow === flow && run.side === side && run.pieces < SPLICE_MESSAGES &&

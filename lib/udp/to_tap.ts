@@ -11,15 +11,15 @@
  */
 import { SIDE_EADDR, SIDE_OADDR, SIDE_PORTS } from "../flow/side.ts";
 import { ETH_HEADER_SIZE, GSO, SLOT_FRAME_SIZE } from "../link/link.ts";
-import { UDP_GRO } from "../sys/ip_options.ts";
 import type { MessageVector } from "../sys/message_vector.ts";
-import { IPPROTO_UDP, MSG_TRUNC } from "../sys/socket.ts";
+import { IPPROTO_UDP } from "../sys/socket.ts";
 import { isV4 } from "../wire/address.ts";
 import { pseudoSum } from "../wire/checksum.ts";
 import { ETH_P_IP, ETH_P_IPV6, writeEthernet } from "../wire/ethernet.ts";
 import { IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
 import { IPV6_HEADER_SIZE, writeIpv6 } from "../wire/ipv6.ts";
 import { UDP_CHECKSUM, UDP_HEADER_SIZE, writeUdpHeader } from "../wire/udp.ts";
+import { segmentSize, wholeBytes } from "./received.ts";
 import { base, count, Flag, tapSide, touch, type UdpState, W } from "./state.ts";
 
 const TTL = 64; // RFC 1700, default TTL
@@ -45,13 +45,9 @@ export function forward(
   k: number,
   slot: number,
 ): void {
-  const gro = messages.findControl(k, IPPROTO_UDP, UDP_GRO, 4);
-  let segment = gro < 0 ? 0 : messages.arena.u32[gro >> 2];
-  let bytes = messages.transferred(k);
-  if (messages.flags(k) & MSG_TRUNC) {
-    if (segment === 0) return;
-    bytes -= bytes % segment; // more than a frame can hold: the last datagrams are lost
-  }
+  let segment = segmentSize(messages, k);
+  const bytes = wholeBytes(messages, k, segment);
+  if (bytes < 0) return;
   if (segment >= bytes) segment = 0;
   if (segment > 0 && !state.ctx.link.uso) sendParts(state, i, slot, bytes, segment);
   else sendFrame(state, tapSide(state, i), slot, bytes, segment);
