@@ -14,7 +14,7 @@ import type { Address } from "./wire/address.ts";
 
 /** Types of epoll references; the data word's meaning stands beside each. */
 export const EventType = {
-  /** the tap; no data */
+  /** a descriptor of the link; which one, as the link has it */
   LINK: 1,
   /** a TCP flow's socket; flow index */
   TCP: 2,

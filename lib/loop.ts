@@ -16,7 +16,7 @@
  */
 import { type Context, EventType, type Family } from "./context.ts";
 import { pingEvent, pingFromTap, pingInit } from "./icmp/mod.ts";
-import { RX_SLOTS } from "./link/link.ts";
+import { RX_FRAMES } from "./link/link.ts";
 import { handleArp } from "./services/arp.ts";
 import { handleDhcp } from "./services/dhcp.ts";
 import { handleDhcpv6 } from "./services/dhcpv6.ts";
@@ -61,6 +61,15 @@ export interface LoopHandlers {
   linkLost(): number | null;
 }
 
+/** Has the link's descriptors watched, for {@linkcode Loop.run}. @throws SysError */
+export function watchLink({ epoll, link }: Context): void {
+  link.watch({
+    add: (fd, events, kind) => epoll.add(fd, events, EventType.LINK, kind),
+    modify: (fd, events, kind) => epoll.modify(fd, events, EventType.LINK, kind),
+    remove: (fd) => epoll.remove(fd),
+  });
+}
+
 /** The loop of one instance. */
 export class Loop {
   readonly tcp: Tcp;
@@ -88,19 +97,20 @@ export class Loop {
 
   /** Runs until a handler gives an exit code, and returns it. */
   run(): number {
-    const { epoll } = this.#ctx;
+    const { epoll, link } = this.#ctx;
     for (;;) {
       const n = epoll.wait(this.#timeoutMs());
       this.#ctx.nowMs = monotonicMs();
-      let link = false;
+      let frames = false;
       for (let k = 0; k < n; k++) {
         const type = epoll.type(k);
-        if (type === EventType.LINK) link = true;
-        else this.#dispatch(type, epoll.data(k), epoll.events(k));
+        if (type !== EventType.LINK) this.#dispatch(type, epoll.data(k), epoll.events(k));
+        else if (link.event(epoll.data(k), epoll.events(k))) frames = true;
       }
-      if (link) this.#readLink();
+      if (frames || link.pending) this.#readLink();
       this.tcp.turn();
       this.#scan();
+      link.flush();
       if (this.#exit !== null && this.#drained()) return this.#exit;
     }
   }
@@ -118,7 +128,8 @@ export class Loop {
 
   #timeoutMs(): number {
     if (this.#draining) return DRAIN_STEP_MS;
-    const { table, guest } = this.#ctx;
+    const { table, guest, link } = this.#ctx;
+    if (link.pending) return 0;
     const tcp = this.tcp.timeoutMs();
     const timed = table.activeCount > 0 || this.#everySecond !== null || this.tcp.timed ||
       guest !== null && guest.ready > 0;
@@ -187,15 +198,15 @@ export class Loop {
   /** Handles one batch of frames; epoll tells of more. */
   #readLink(): void {
     const ctx = this.#ctx, { link } = ctx;
-    const n = link.receive(RX_SLOTS);
+    const n = link.receive(RX_FRAMES);
     if (n < 0) {
-      ctx.epoll.remove(link.fd);
       this.#exit ??= this.#handlers.linkLost();
       return;
     }
     for (let k = 0; k < n; k++) this.#frame(k);
     this.tcp.flush();
     udpFlush(ctx);
+    link.release();
   }
 
   #frame(k: number): void {

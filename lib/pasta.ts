@@ -30,7 +30,7 @@ import { ObservedLink } from "./link/observed.ts";
 import { PcapFile } from "./link/pcap.ts";
 import { TapLink } from "./link/tap.ts";
 import { FrameTrace } from "./link/trace.ts";
-import { Loop } from "./loop.ts";
+import { Loop, watchLink } from "./loop.ts";
 import { monotonicMs } from "./sys/clock.ts";
 import { EPOLL, Epoll } from "./sys/epoll.ts";
 import { SysError } from "./sys/errno.ts";
@@ -135,7 +135,6 @@ function onSignal(signals: Signals, guest: Guest): number | null {
 /** Watches what the loop waits for from the start. @throws SysError */
 function watch(ctx: Context, signals: Signals, guest: Guest): void {
   const watched: [number, number, string][] = [
-    [ctx.link.fd, EventType.LINK, "tap"],
     [signals.fd, EventType.SIGNAL, "signals"],
     [guest.fd, EventType.CHILD, "guest"],
   ];
@@ -144,6 +143,7 @@ function watch(ctx: Context, signals: Signals, guest: Guest): void {
     const result = ctx.epoll.add(fd, EPOLL.IN, type, 0);
     if (result < 0) throw new SysError("epoll_ctl", what, -result);
   }
+  watchLink(ctx);
 }
 
 /** What an instance is made from. */

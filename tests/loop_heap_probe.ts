@@ -8,7 +8,7 @@
  * @module
  */
 import { FlowTable } from "../lib/flow/table.ts";
-import { RX_SLOTS } from "../lib/link/link.ts";
+import { RX_SLOTS } from "./helpers/fake_link.ts";
 import { Loop } from "../lib/loop.ts";
 import { libc } from "../lib/sys/libc.ts";
 import { connectSocket } from "../lib/sys/socket.ts";

@@ -5,7 +5,8 @@
  * @module
  */
 import type { Arena } from "../sys/arena.ts";
-import type { Link } from "./link.ts";
+import type { Message } from "../sys/message.ts";
+import type { Link, LinkWatcher } from "./link.ts";
 
 /** Somebody who wants to see frames. */
 export interface Observer {
@@ -29,10 +30,7 @@ export interface Observer {
 
 /** Shows what crosses `inner` to an observer. */
 export class ObservedLink implements Link {
-  readonly fd: number;
   readonly arena: Arena;
-  readonly tso: boolean;
-  readonly uso: boolean;
   readonly rxOffset: Int32Array;
   readonly rxLength: Int32Array;
   readonly rxGsoSize: Int32Array;
@@ -45,10 +43,7 @@ export class ObservedLink implements Link {
   constructor(inner: Link, observer: Observer) {
     this.#inner = inner;
     this.#observer = observer;
-    this.fd = inner.fd;
     this.arena = inner.arena;
-    this.tso = inner.tso;
-    this.uso = inner.uso;
     this.rxOffset = inner.rxOffset;
     this.rxLength = inner.rxLength;
     this.rxGsoSize = inner.rxGsoSize;
@@ -57,10 +52,35 @@ export class ObservedLink implements Link {
     this.txOffset = inner.txOffset;
   }
 
+  get tso(): boolean {
+    return this.#inner.tso;
+  }
+
+  get uso(): boolean {
+    return this.#inner.uso;
+  }
+
+  get pending(): boolean {
+    return this.#inner.pending;
+  }
+
+  get writable(): boolean {
+    return this.#inner.writable;
+  }
+
+  watch(watcher: LinkWatcher): void {
+    this.#inner.watch(watcher);
+  }
+
+  event(kind: number, events: number): boolean {
+    return this.#inner.event(kind, events);
+  }
+
   receive(max: number): number {
     const n = this.#inner.receive(max);
     const { arena, rxOffset, rxLength, rxCsumStart, rxCsumOffset } = this;
     for (let k = 0; k < n; k++) {
+      this.#inner.fetch(rxOffset[k], rxLength[k]); // whoever looks on looks at all of it
       this.#observer.frame(
         true,
         arena,
@@ -71,6 +91,24 @@ export class ObservedLink implements Link {
       );
     }
     return n;
+  }
+
+  release(): void {
+    this.#inner.release();
+  }
+
+  gather(message: Message, piece: number, off: number, length: number): number {
+    return this.#inner.gather(message, piece, off, length);
+  }
+
+  fetch(off: number, length: number): void {
+    this.#inner.fetch(off, length);
+  }
+
+  /** Frames to send are shown from where they are built: all of them is put there. */
+  place(message: Message, piece: number, slot: number, headers: number, length: number): number {
+    message.set(piece, this.arena, this.txOffset[slot] + headers, length);
+    return 1;
   }
 
   send(
@@ -92,6 +130,10 @@ export class ObservedLink implements Link {
       gsoType,
       gsoSize,
     );
+  }
+
+  flush(): void {
+    this.#inner.flush();
   }
 
   close(): void {

@@ -10,13 +10,15 @@
  *
  * @module
  */
-import { E } from "../sys/errno.ts";
+import { E, SysError } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
 import type { Arena } from "../sys/arena.ts";
 import { virtioNetHdrV1 } from "../sys/layout.ts";
 import { type Offloads, VNET_HEADER_SIZE } from "../sys/tun.ts";
 import { ETH_HEADER_SIZE } from "../wire/ethernet.ts";
-import { GSO, type Link, RX_SLOTS, SLOT_FRAME_SIZE } from "./link.ts";
+import { EPOLL } from "../sys/epoll.ts";
+import type { Message } from "../sys/message.ts";
+import { GSO, type Link, type LinkWatcher, SLOT_FRAME_SIZE } from "./link.ts";
 import { Slots } from "./slots.ts";
 
 /** Offsets of the header's fields, which are in host order on a tap. */
@@ -28,10 +30,13 @@ const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
 const VIRTIO_NET_HDR_GSO_ECN = 0x80;
 const READ_SIZE = VNET_HEADER_SIZE + SLOT_FRAME_SIZE;
 const BATCH_BYTES = 256 * 1024;
+/** Receive slots: a batch of more does not fit the processor's cache. */
+const RX_SLOTS = 16;
 
 /** A link over a tap device opened with IFF_VNET_HDR and a 12-byte header. */
 export class TapLink implements Link {
-  readonly fd: number;
+  readonly pending = false;
+  readonly writable = true; // a full queue drops, as on any network
   readonly arena: Arena;
   readonly tso: boolean;
   readonly uso: boolean;
@@ -41,6 +46,8 @@ export class TapLink implements Link {
   readonly rxGsoSize: Int32Array<ArrayBuffer> = new Int32Array(RX_SLOTS);
   readonly rxCsumStart: Int32Array<ArrayBuffer> = new Int32Array(RX_SLOTS);
   readonly rxCsumOffset: Int32Array<ArrayBuffer> = new Int32Array(RX_SLOTS);
+  readonly #fd: number;
+  #watcher: LinkWatcher | null = null;
   readonly #rxView: Uint8Array<ArrayBuffer>[];
   readonly #txView: Uint8Array<ArrayBuffer>[];
   readonly #view: DataView;
@@ -50,8 +57,8 @@ export class TapLink implements Link {
    * @param offloads what the kernel agreed to
    */
   constructor(fd: number, offloads: Pick<Offloads, "tso" | "uso">) {
-    const slots = new Slots(VNET_HEADER_SIZE);
-    this.fd = fd;
+    const slots = new Slots(VNET_HEADER_SIZE, RX_SLOTS);
+    this.#fd = fd;
     this.tso = offloads.tso;
     this.uso = offloads.uso;
     this.arena = slots.arena;
@@ -62,13 +69,24 @@ export class TapLink implements Link {
     this.#view = slots.arena.dv;
   }
 
+  watch(watcher: LinkWatcher): void {
+    const result = watcher.add(this.#fd, EPOLL.IN, 0);
+    if (result < 0) throw new SysError("epoll_ctl", "tap", -result);
+    this.#watcher = watcher;
+  }
+
+  event(): boolean {
+    return true;
+  }
+
   receive(max: number): number {
+    const most = Math.min(max, RX_SLOTS);
     let n = 0, bytes = 0;
-    while (n < max && bytes < BATCH_BYTES) {
-      const got = libc.read(this.fd, this.#rxView[n], READ_SIZE);
+    while (n < most && bytes < BATCH_BYTES) {
+      const got = libc.read(this.#fd, this.#rxView[n], READ_SIZE);
       if (got < 0) {
         // EBADFD: the device was deleted (our descriptor keeps its namespace); others pass
-        return n === 0 && errno() === E.EBADFD ? -1 : n;
+        return n === 0 && errno() === E.EBADFD ? this.#gone() : n;
       }
       if (got < VNET_HEADER_SIZE + ETH_HEADER_SIZE) continue;
       this.#accept(n, got - VNET_HEADER_SIZE);
@@ -76,6 +94,12 @@ export class TapLink implements Link {
       n++;
     }
     return n;
+  }
+
+  /** The device was deleted: epoll would tell of that for ever. */
+  #gone(): -1 {
+    this.#watcher?.remove(this.#fd);
+    return -1;
   }
 
   /** Takes the offload fields of the frame in slot `k` out of its virtio header. */
@@ -88,6 +112,24 @@ export class TapLink implements Link {
     this.rxGsoSize[k] = gsoType === GSO.NONE ? 0 : view.getUint16(vnet + GSO_SIZE, true);
     this.rxCsumStart[k] = needsCsum ? view.getUint16(vnet + CSUM_START, true) : 0;
     this.rxCsumOffset[k] = view.getUint16(vnet + CSUM_OFFSET, true);
+  }
+
+  release(): void {
+    // slots are used again by the next receive()
+  }
+
+  gather(message: Message, piece: number, off: number, length: number): number {
+    message.set(piece, this.arena, off, length);
+    return 1;
+  }
+
+  fetch(): void {
+    // all bytes are where they belong
+  }
+
+  place(message: Message, piece: number, slot: number, headers: number, length: number): number {
+    message.set(piece, this.arena, this.txOffset[slot] + headers, length);
+    return 1;
   }
 
   send(
@@ -107,10 +149,14 @@ export class TapLink implements Link {
     view.setUint16(vnet + CSUM_START, csumStart, true);
     view.setUint16(vnet + CSUM_OFFSET, csumOffset, true);
     view.setUint16(vnet + NUM_BUFFERS, 0, true);
-    return libc.write(this.fd, this.#txView[slot], VNET_HEADER_SIZE + length) < 0 ? -errno() : 0;
+    return libc.write(this.#fd, this.#txView[slot], VNET_HEADER_SIZE + length) < 0 ? -errno() : 0;
+  }
+
+  flush(): void {
+    // every frame was written at once
   }
 
   close(): void {
-    libc.close(this.fd);
+    libc.close(this.#fd);
   }
 }

@@ -141,17 +141,19 @@ function pump(tcp: TcpState, i: number): void {
   const d = base(i);
   for (let round = 0; round < PEEKS_PER_TURN; round++) {
     if (data[d + W.EVENTS] & Ev.TAP_FIN_SENT) return;
+    if (!tcp.ctx.link.writable) return tcp.park(i);
     const wanted = sendable(tcp, i);
     if (wanted === 0) return;
     const got = peek(tcp, i, wanted);
     if (got < 0) {
+      if (got === -E.ENOBUFS) return tcp.park(i);
       if (got !== -E.EAGAIN) return resetFlow(tcp, i);
       if (!(data[d + W.DO] & Do.URGENT)) data[d + W.DO] &= ~Do.READ;
       return;
     }
     if (got === 0) return sendFin(tcp, i);
     sendFrames(tcp, i, got);
-    if (got < wanted && !(data[d + W.DO] & (Do.RDHUP | Do.URGENT))) {
+    if (got < tcp.peekWanted && !(data[d + W.DO] & (Do.RDHUP | Do.URGENT))) {
       data[d + W.DO] &= ~Do.READ; // the next edge tells; after RDHUP none comes, so go on until 0
       return;
     }
@@ -197,11 +199,11 @@ function startTimer(tcp: TcpState, i: number): void {
 /**
  * Peeks up to `wanted` bytes after those in flight into the first transmit slots.
  *
- * @returns bytes, 0 at the end of the stream, or a negative errno
+ * @returns bytes, 0 at the end of the stream, or a negative errno: ENOBUFS when the link has no room
  */
 function peek(tcp: TcpState, i: number, wanted: number): number {
   const { data, peeking } = tcp;
-  const { arena, txOffset } = tcp.ctx.link;
+  const { link } = tcp.ctx;
   const d = base(i);
   const kernelOffset = (data[d + W.DO] & Do.PEEK_OFF) !== 0;
   const skip = kernelOffset ? 0 : data[d + W.SEQ_TO_TAP] - data[d + W.SEQ_UNACKED] | 0;
@@ -210,9 +212,16 @@ function peek(tcp: TcpState, i: number, wanted: number): number {
     peeking.set(pieces++, discard, 0, Math.min(left, DISCARD_SIZE));
   }
   const headers = headerBytes(tcp, i), most = data[d + W.MAX_PAYLOAD];
-  for (let left = wanted, slot = 0; left > 0; left -= most, slot++) {
-    peeking.set(pieces++, arena, txOffset[slot] + headers, Math.min(left, most));
+  let placed = 0;
+  for (let slot = 0; placed < wanted; slot++) {
+    const bytes = Math.min(wanted - placed, most);
+    const taken = link.place(peeking, pieces, slot, headers, bytes);
+    if (taken === 0) break;
+    pieces += taken;
+    placed += bytes;
   }
+  if (placed === 0) return -E.ENOBUFS;
+  tcp.peekWanted = placed;
   peeking.setCount(pieces);
   const got = libc.recvmsg(data[d + W.FD], peeking.header, MSG_PEEK | MSG_DONTWAIT);
   if (got < 0) return -errno();

@@ -3,7 +3,7 @@
  * TCP segments from the guest: handshake, acknowledgements, payload, FIN and RST.
  *
  * Theory of operation: payload is not copied. In-order segments of one flow that arrive in one batch of
- * frames are collected as iovecs over the receive slots and go out in one sendmsg(2) when the batch, or
+ * frames are collected as iovecs over where they were received and go out in one sendmsg(2) when the batch, or
  * the run, ends. What the socket does not take goes to the overflow pool. Out-of-order segments are
  * answered with a duplicate acknowledgement and forgotten: the guest sends them again. Sequence
  * numbers of RST and SYN are checked as RFC 5961 asks, so that nobody in the guest's network can end
@@ -34,7 +34,7 @@ import { closeFlow, resetFlow, shutdownIfDrained } from "./close.ts";
 import { MAX_WINDOW, sendAck, sendResetTo, sendSyn } from "./frame.ts";
 import { acknowledged, duplicateAck, windowOpened } from "./retransmit.ts";
 import { connectable, connectFromTap, takeOptions } from "./setup.ts";
-import type { TcpState } from "./state.ts";
+import { FULL_BATCH_IOVECS, type TcpState } from "./state.ts";
 import { base, count, Do, Ev, W } from "./words.ts";
 
 /** Bytes between two looks at a socket's send buffer. */
@@ -217,10 +217,11 @@ function takePayload(tcp: TcpState, i: number, ahead: number, off: number, lengt
     flushBatch(tcp);
     return hold(tcp, i, off, length);
   }
-  if (tcp.batchFlow !== i) flushBatch(tcp);
+  if (tcp.batchFlow !== i || tcp.batchPieces >= FULL_BATCH_IOVECS) flushBatch(tcp);
   tcp.batchFlow = i;
   tcp.batchOffset[tcp.batchCount] = off;
-  tcp.sending.set(tcp.batchCount++, tcp.ctx.link.arena, off, length);
+  tcp.batchLength[tcp.batchCount++] = length;
+  tcp.batchPieces += tcp.ctx.link.gather(tcp.sending, tcp.batchPieces, off, length);
   tcp.batchBytes += length;
   data[d + W.SEQ_FROM_TAP] += length;
 }
@@ -229,7 +230,9 @@ function takePayload(tcp: TcpState, i: number, ahead: number, off: number, lengt
 function hold(tcp: TcpState, i: number, off: number, length: number): void {
   const { data } = tcp;
   const d = base(i);
-  const taken = tcp.overflow.append(data, i, tcp.ctx.link.arena.u8, off, length);
+  const { link } = tcp.ctx;
+  link.fetch(off, length);
+  const taken = tcp.overflow.append(data, i, link.arena.u8, off, length);
   if (taken < length) data[d + W.DO] |= Do.FULL;
   data[d + W.SEQ_FROM_TAP] += taken;
   count(data, d + W.BYTES_FROM_TAP, taken);
@@ -237,12 +240,12 @@ function hold(tcp: TcpState, i: number, off: number, length: number): void {
 
 /** Sends the payload collected from the current batch. Called when the batch ends, too. */
 export function flushBatch(tcp: TcpState): void {
-  const i = tcp.batchFlow, pieces = tcp.batchCount, bytes = tcp.batchBytes;
-  tcp.batchFlow = -1;
-  tcp.batchCount = tcp.batchBytes = 0;
+  const i = tcp.batchFlow, segments = tcp.batchCount, bytes = tcp.batchBytes;
   if (i < 0) return;
+  tcp.sending.setCount(tcp.batchPieces);
+  tcp.batchFlow = -1;
+  tcp.batchCount = tcp.batchPieces = tcp.batchBytes = 0;
   const d = base(i);
-  tcp.sending.setCount(pieces);
   const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
   let sent = libc.sendmsg(tcp.data[d + W.FD], tcp.sending.header, flags);
   if (sent < 0) {
@@ -250,7 +253,7 @@ export function flushBatch(tcp: TcpState): void {
     sent = 0;
   }
   count(tcp.data, d + W.BYTES_FROM_TAP, sent);
-  if (sent < bytes) holdRest(tcp, i, pieces, sent, bytes);
+  if (sent < bytes) holdRest(tcp, i, segments, sent, bytes);
   measureSpace(tcp, i, sent);
 }
 
@@ -264,17 +267,17 @@ function measureSpace(tcp: TcpState, i: number, sent: number): void {
   data[d + W.SEND_SPACE] = sendSpace(data[d + W.FD], MAX_WINDOW);
 }
 
-/** Keeps what sendmsg(2) did not take of the current batch's pieces. */
-function holdRest(tcp: TcpState, i: number, pieces: number, sent: number, bytes: number): void {
+/** Keeps what sendmsg(2) did not take of the current batch's segments. */
+function holdRest(tcp: TcpState, i: number, segments: number, sent: number, bytes: number): void {
   // it was counted as received when it was collected; hold() counts it again
   tcp.data[base(i) + W.SEQ_FROM_TAP] -= bytes - sent;
-  for (let k = 0; k < pieces; k++) {
-    const length = tcp.sending.length(k);
+  for (let k = 0; k < segments; k++) {
+    const length = tcp.batchLength[k];
     if (sent < length) {
       const before = tcp.data[base(i) + W.SEQ_FROM_TAP];
       hold(tcp, i, tcp.batchOffset[k] + sent, length - sent);
       const kept = tcp.data[base(i) + W.SEQ_FROM_TAP] - before | 0;
-      if (kept < length - sent) return; // the pool is used up: later pieces would leave a hole
+      if (kept < length - sent) return; // the pool is used up: later segments would leave a hole
       sent = 0;
     } else sent -= length;
   }

@@ -39,9 +39,11 @@ import { SpliceState } from "./splice_state.ts";
 import { TcpState } from "./state.ts";
 import { base, Do, Ev, W } from "./words.ts";
 
+const IN_A_LIST = Do.TURN | Do.TIMED | Do.PARKED;
+
 /** Whether a flow has ended and no list names it any more: its entry may be used for another. */
 function mayBeFreed(data: Int32Array, d: number): boolean {
-  return (data[d + W.EVENTS] & Ev.CLOSED) !== 0 && (data[d + W.DO] & (Do.TURN | Do.TIMED)) === 0;
+  return (data[d + W.EVENTS] & Ev.CLOSED) !== 0 && (data[d + W.DO] & IN_A_LIST) === 0;
 }
 
 /** TCP of one instance, as the loop sees it. */
@@ -119,6 +121,7 @@ export class Tcp {
       this.#tickAt = state.ctx.nowMs + TICK_MS;
       tick(state);
     }
+    if (state.parkedCount > 0 && state.ctx.link.writable) state.unpark();
     turn(state);
   }
 

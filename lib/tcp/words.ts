@@ -111,6 +111,8 @@ export const Do = {
   URGENT: 128,
   /** payload was not kept for lack of room: no window until what was kept has been sent */
   FULL: 256,
+  /** in the list of flows that wait for room on the link */
+  PARKED: 512,
 } as const;
 
 /** First word of flow `i`'s data. */

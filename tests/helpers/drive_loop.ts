@@ -9,7 +9,7 @@
 import { EventType } from "../../lib/context.ts";
 import { FlowTable } from "../../lib/flow/table.ts";
 import { pingState } from "../../lib/icmp/state.ts";
-import { RX_SLOTS } from "../../lib/link/link.ts";
+import { RX_SLOTS } from "./fake_link.ts";
 import { Loop } from "../../lib/loop.ts";
 import { Epoll } from "../../lib/sys/epoll.ts";
 import { libc } from "../../lib/sys/libc.ts";

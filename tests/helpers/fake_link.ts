@@ -5,16 +5,12 @@
  *
  * @module
  */
-import {
-  ETH_HEADER_SIZE,
-  GSO,
-  type Link,
-  RX_SLOTS,
-  SLOT_FRAME_SIZE,
-  TX_SLOTS,
-} from "../../lib/link/link.ts";
+import { ETH_HEADER_SIZE, GSO, type Link, SLOT_FRAME_SIZE, TX_SLOTS } from "../../lib/link/link.ts";
 import { Arena } from "../../lib/sys/arena.ts";
+import type { Message } from "../../lib/sys/message.ts";
 
+/** Frames that one call of {@linkcode FakeLink.receive} returns at most. */
+export const RX_SLOTS = 16;
 /** Spare bytes before each slot, as a real link has for its own headers. */
 const HEADROOM = 64;
 
@@ -40,7 +36,9 @@ function completeChecksum(frame: Uint8Array, start: number, offset: number): voi
 
 /** The link; see the module's description. */
 export class FakeLink implements Link {
-  readonly fd = -1;
+  readonly pending = false;
+  /** Off: there is no room for bulk data. */
+  writable = true;
   readonly arena: Arena = new Arena((RX_SLOTS + TX_SLOTS) * (SLOT_FRAME_SIZE + 2 * HEADROOM));
   readonly tso: boolean;
   readonly uso: boolean;
@@ -99,9 +97,40 @@ export class FakeLink implements Link {
     return frames;
   }
 
+  watch(): void {
+    // there is no descriptor
+  }
+
+  event(): boolean {
+    return true;
+  }
+
+  release(): void {
+    // slots are used again by the next receive()
+  }
+
+  gather(message: Message, piece: number, off: number, length: number): number {
+    message.set(piece, this.arena, off, length);
+    return 1;
+  }
+
+  fetch(): void {
+    // all bytes are where they belong
+  }
+
+  place(message: Message, piece: number, slot: number, headers: number, length: number): number {
+    message.set(piece, this.arena, this.txOffset[slot] + headers, length);
+    return 1;
+  }
+
+  flush(): void {
+    // every frame was recorded at once
+  }
+
   receive(max: number): number {
+    const most = Math.min(max, RX_SLOTS);
     let n = 0;
-    while (n < max && this.#queue.length > 0) {
+    while (n < most && this.#queue.length > 0) {
       const { frame, gsoSize } = this.#queue.shift()!;
       this.load(frame, n);
       this.rxGsoSize[n++] = gsoSize;

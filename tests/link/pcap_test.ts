@@ -229,7 +229,7 @@ Deno.test("ObservedLink shows frames with their offload fields before they go", 
     close: () => void seen.push(["closed"]),
   };
   const inner = new FakeLink({ tso: false }), link = new ObservedLink(inner, observer);
-  assertEquals([link.fd, link.tso, link.uso, link.arena], [-1, false, true, inner.arena]);
+  assertEquals([link.tso, link.uso, link.arena], [false, true, inner.arena]);
   inner.inject(pattern(60));
   link.receive(16);
   inner.sendResult = -5;

@@ -4,7 +4,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { EventType } from "../../lib/context.ts";
 import { FlowTable } from "../../lib/flow/table.ts";
 import { TapLink } from "../../lib/link/tap.ts";
-import { Loop } from "../../lib/loop.ts";
+import { Loop, watchLink } from "../../lib/loop.ts";
 import { EPOLL, Epoll } from "../../lib/sys/epoll.ts";
 import { check } from "../../lib/sys/errno.ts";
 import { libc } from "../../lib/sys/libc.ts";
@@ -48,7 +48,7 @@ function serveUntil(pid: number, link: TapLink): void {
   const pidfd = stack.adopt(openPidfd(pid), libc.close);
   const table = new FlowTable({ capacity: 4096 });
   const ctx = fakeContext({ table, epoll, link: link as unknown as FakeLink });
-  epoll.add(link.fd, EPOLL.IN, EventType.LINK, 0);
+  watchLink(ctx);
   epoll.add(pidfd, EPOLL.IN, EventType.CHILD, 0);
   const end = () => 0;
   new Loop(ctx, { signal: end, child: end, linkLost: end, childFd: pidfd }).run();
