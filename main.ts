@@ -26,6 +26,11 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(answer(options, named));
     return 0;
   }
+  if (options.printCapabilities) {
+    const { capabilities } = await import("./lib/link/vhost/control.ts");
+    console.log(capabilities());
+    return 0;
+  }
   const background = Background.take();
   if (!background && needsBackground(options)) return runInBackground();
   const { start } = await import("./lib/start.ts"); // the process that only waits does without

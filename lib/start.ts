@@ -15,7 +15,7 @@ import { closeInherited, tightenUmask } from "./host/hygiene.ts";
 import { assumeIdentity, identityChange } from "./host/identity.ts";
 import { finishLogging, setupLogging, switchToBackground } from "./host/logging.ts";
 import { PidFile } from "./host/pid_file.ts";
-import { runPasta } from "./pasta.ts";
+import type { Hypervisor } from "./link/hypervisor.ts";
 
 /**
  * Runs an instance in this process, to its end.
@@ -24,18 +24,24 @@ import { runPasta } from "./pasta.ts";
  * @returns the exit code
  * @throws SysError, ConfigError or CommandError when it cannot be started; nothing is left behind
  */
-export function start(options: Options, background: Background | null): number {
-  closeInherited();
+export async function start(options: Options, background: Background | null): Promise<number> {
+  const passt = options.mode === "passt" ? await import("./passt.ts") : null;
+  const pasta = passt ? null : await import("./pasta.ts");
+  closeInherited(options.fd === null ? [] : [options.fd]);
   tightenUmask();
   setupLogging(options);
-  const change = identityChange(options.runas);
+  const change = passt ? identityChange(options.runas, null) : identityChange(options.runas);
   const pidFile = options.pidFile === null ? null : PidFile.open(options.pidFile);
+  let hypervisor: Hypervisor | null = null;
   try {
+    hypervisor = passt?.openHypervisor(options, change?.identity ?? null) ?? null;
     assumeIdentity(change);
     const readiness = background?.readiness(pidFile, switchToBackground) ??
       foregroundReadiness(pidFile);
-    return runPasta(options, readiness);
+    if (passt) return passt.runPasst(options, hypervisor!, readiness);
+    return pasta!.runPasta(options, readiness);
   } finally {
+    hypervisor?.close();
     pidFile?.close();
     finishLogging();
   }

@@ -4,7 +4,7 @@
  * `N passed, N failed` and, where some were, `, N skipped`.
  *
  * Groups, all but `check` by default: `check` (format, lint, types), `unit`, `doc` (examples of the
- * documentation), `netns` (real namespaces, one file after the other). A FILE under `tests/` runs
+ * documentation), `netns` (real namespaces, one file after the other), `vm` (real guests). A FILE under `tests/` runs
  * just that. Debian packages that tests need are installed when this runs as root.
  *
  * With `--ci`, `check` comes first, and a test that is skipped for a reason not in
@@ -15,15 +15,16 @@
 import { bringPackages, TEST_PACKAGES } from "../tests/helpers/packages.ts";
 
 /** Reasons for which a test may be skipped in continuous integration, as root with /dev/net/tun. */
-const ALLOWED_SKIPS: readonly RegExp[] = [/^needs qemu-/];
+const ALLOWED_SKIPS: readonly RegExp[] = [/^needs qemu-/, /^needs a machine of /];
 
 const ROOT = new URL("..", import.meta.url).pathname;
 
 /** The tests of real namespaces share the machine's devices: never two at a time. */
 const GROUPS: Record<string, readonly string[]> = {
-  unit: ["test", "--ignore=tests/netns,tests/podman", "tests"],
+  unit: ["test", "--ignore=tests/netns,tests/podman,tests/vm", "tests"],
   doc: ["test", "--doc", "lib", "mod.ts"],
   netns: ["test", "tests/netns"],
+  vm: ["test", "tests/vm"],
 };
 
 const CHECKS: readonly (readonly string[])[] = [

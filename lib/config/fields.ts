@@ -8,7 +8,14 @@
 import { addPortSpec } from "../forward/ports.ts";
 import { type Address, isV4 } from "../wire/address.ts";
 import type { FamilyOptions, Options } from "./model.ts";
-import { parsePath, parsePrefix, parseResolver, parseSearch, parseUnicast } from "./values.ts";
+import {
+  parseFd,
+  parsePath,
+  parsePrefix,
+  parseResolver,
+  parseSearch,
+  parseUnicast,
+} from "./values.ts";
 
 /** Fields that hold one address per family. */
 type AddressField =
@@ -73,6 +80,18 @@ export function setUserns(options: Options, text: string): void {
 export function setNetnsOnly(options: Options): void {
   options.userns = null;
   options.netnsOnly = true;
+}
+
+/** -s, which takes -F back. */
+export function setSocketPath(options: Options, text: string): void {
+  options.socketPath = parsePath(text);
+  options.fd = null;
+}
+
+/** -F, which takes -s back. */
+export function setFd(options: Options, text: string): void {
+  options.fd = parseFd(text);
+  options.socketPath = null;
 }
 
 /** --map-host-loopback, --map-guest-addr: `none` applies to both families. */

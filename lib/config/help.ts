@@ -14,6 +14,8 @@ const MIN_WIDTH = 40;
 /** Where the second column begins, and how much it must hold for there to be one. */
 const COLUMN = 30;
 const MIN_SECOND = 40;
+/** Room that options of the command line need behind the program's name. */
+const MIN_USAGE = 18;
 /** Where the text stands when there is no second column. */
 const INDENT = 8;
 const LATER =
@@ -32,7 +34,8 @@ const USAGE: Record<Mode, readonly string[]> = {
 const PURPOSE: Record<Mode, string> = {
   pasta: "Connects a network namespace to the host's network: that of COMMAND (default: your " +
     "shell), which runs in new user and network namespaces, that of the process PID, or a named one.",
-  passt: "Connects a virtual machine to the host's network. This mode is not available yet.",
+  passt: "Connects a virtual machine to the host's network. The machine's hypervisor connects " +
+    "to a UNIX socket.",
 };
 
 /** Options that a mode has by now, by group. */
@@ -67,11 +70,11 @@ function wrap(text: string, width: number): string[] {
 
 /** What to write, and what that does: side by side, or below each other where there is no room. */
 function row(head: string, help: string, width: number): string[] {
-  const column = width - COLUMN >= MIN_SECOND ? COLUMN : INDENT;
+  const beside = width - COLUMN >= MIN_SECOND;
+  const column = beside ? COLUMN : INDENT;
   const lines = wrap(help, width - column);
-  const indent = " ".repeat(column);
-  if (head.length >= column) return [head, ...lines.map((line) => indent + line)];
-  return [head.padEnd(column) + lines[0], ...lines.slice(1).map((line) => indent + line)];
+  if (!beside || head.length >= column) return [head, ...indented(lines, column)];
+  return [head.padEnd(column) + lines[0], ...indented(lines.slice(1), column)];
 }
 
 /** What stands below the options of a group. */
@@ -79,9 +82,24 @@ function note(group: OptionSpec["group"], mode: Mode, width: number): string[] {
   if (group !== "Port forwarding") return [];
   const forms = PORT_FORMS.filter((form) => !form.mode || form.mode === mode);
   return [
-    `  ${PORT_FORMS_TITLE}`,
+    ...wrap(PORT_FORMS_TITLE, width - 2).map((line) => `  ${line}`),
     ...forms.flatMap(({ form, help }) => row(`    ${form}`, help, width)),
   ];
+}
+
+function indented(lines: readonly string[], columns: number): string[] {
+  return lines.map((line) => " ".repeat(columns) + line);
+}
+
+/** The forms of the command line; what has no room in a line goes on below its options. */
+function usage(mode: Mode, width: number, program: string): string[] {
+  return USAGE[mode].flatMap((form, i) => {
+    const start = `${i === 0 ? "Usage:" : "      "} ${program} `;
+    const room = width - start.length;
+    if (room < MIN_USAGE) return [start.trimEnd(), ...indented(wrap(form, width - INDENT), INDENT)];
+    const [first = "", ...others] = wrap(form, room);
+    return [start + first, ...indented(others, start.length)];
+  });
 }
 
 /**
@@ -123,8 +141,7 @@ export function helpText(
   width: number = DEFAULT_WIDTH,
   program = `tubetti ${mode}`,
 ): string {
-  const usage = USAGE[mode].map((line, i) => `${i === 0 ? "Usage:" : "      "} ${program} ${line}`);
-  const lines = [...usage, "", ...wrap(PURPOSE[mode], width)];
+  const lines = [...usage(mode, width, program), "", ...wrap(PURPOSE[mode], width)];
   for (const [group, specs] of groupsOf(mode)) {
     const rows = specs.flatMap((spec) => row(heading(spec), spec.help, width));
     lines.push("", `${group}:`, ...rows, ...note(group, mode, width));

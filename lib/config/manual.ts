@@ -100,20 +100,24 @@ const SYNOPSIS: readonly string[] = [
   "\\fBtubetti pasta\\fR [\\fIOPTION\\fR]... [\\fB\\-\\-\\fR] [\\fICOMMAND\\fR [\\fIARG\\fR]...]",
   "\\fBtubetti pasta\\fR [\\fIOPTION\\fR]... \\fIPID\\fR",
   "\\fBtubetti pasta\\fR [\\fIOPTION\\fR]... \\fB\\-\\-netns\\fR \\fIPATH\\fR|\\fINAME\\fR",
+  "\\fBtubetti passt\\fR [\\fIOPTION\\fR]...",
   "\\fBtubetti completion bash\\fR|\\fBzsh\\fR|\\fBfish\\fR",
   "\\fBtubetti \\-\\-help\\fR|\\fB\\-\\-version\\fR",
 ];
 
 const DESCRIPTION: readonly string[] = [
-  "Tubetti gives a network namespace the host's network without any privileges. It takes packets " +
+  "Tubetti gives a network namespace, or a virtual machine, the host's network without any privileges. It takes packets " +
   "from an interface in the namespace and carries what is in them over ordinary sockets of the " +
   "host, for TCP, UDP and ICMP echo, over IPv4 and IPv6. The namespace has the same addresses, " +
   "routes and resolvers as the host unless options say otherwise.",
   "Called as pasta, by a link or a copy of that name, it behaves as tubetti pasta does, and " +
-  "called as passt as tubetti passt. The mode for virtual machines, passt, is not available yet.",
+  "called as passt as tubetti passt.",
   "With COMMAND, new user and network namespaces are made, and the command runs there. It is the " +
   "user's shell when none is given. With PID or --netns, namespaces are joined that exist " +
   "already, and the program goes to the background once all is ready.",
+  "As passt, the network is that of a virtual machine. Its hypervisor connects to a UNIX socket, and " +
+  "the guest configures itself by DHCP, DHCPv6 and router advertisements. The program goes to the " +
+  "background once the socket is there.",
   "Options can be given more than once. The last one counts, also of two that contradict each " +
   "other, unless it is said that all count. Long options can be cut short as long as it is clear " +
   "which one is meant.",
@@ -146,6 +150,10 @@ const EXAMPLES: readonly (readonly [string, string])[] = [
   [
     "A web server on port 80 of the namespace, reached as port 8080 of the host:",
     "tubetti pasta --config-net -t 8080:80 -- python3 -m http.server 80",
+  ],
+  [
+    "A virtual machine, whose ssh server is reached as port 2222 of the host:",
+    "tubetti passt -s /tmp/vm.socket -t 2222:22",
   ],
   ["A named namespace:", "tubetti pasta --config-net --netns blue"],
   ["Completion in this bash:", "source <(tubetti completion bash)"],

@@ -68,6 +68,14 @@ export interface Options {
   /** --runas as written: `UID|LOGIN[:GID|GROUP]`. */
   runas: string | null;
   pcap: string | null;
+  /** -s; null: the first free of `/tmp/passt_1.socket` and so on. */
+  socketPath: string | null;
+  /** -F: connected socket; null: a socket is listened on. */
+  fd: number | null;
+  /** --one-off: we end when the first client leaves. */
+  oneOff: boolean;
+  vhostUser: boolean;
+  printCapabilities: boolean;
   configNet: boolean;
   /** False with --no-copy-routes, --no-copy-addrs. */
   copyRoutes: boolean;
@@ -82,7 +90,7 @@ export interface Options {
   nsMac: Uint8Array<ArrayBuffer> | null;
   /** -M, 6 bytes */
   ourMac: Uint8Array<ArrayBuffer> | null;
-  /** -m: 1280–65520; 0: set and announce none; null: not given. */
+  /** -m: 68–65520; 0: set and announce none; null: not given. */
   mtu: number | null;
   /** False with --no-map-gw or --map-host-loopback none. */
   mapGateway: boolean;
@@ -152,6 +160,11 @@ export function defaultOptions(mode: "pasta" | "passt"): Options {
     pidFile: null,
     runas: null,
     pcap: null,
+    socketPath: null,
+    fd: null,
+    oneOff: false,
+    vhostUser: false,
+    printCapabilities: false,
     configNet: false,
     copyRoutes: true,
     copyAddresses: true,

@@ -25,7 +25,8 @@ import { ValueError } from "./values.ts";
 export { ConfigError } from "./error.ts";
 export type { FamilyOptions, Options } from "./model.ts";
 
-const USAGE = "usage: tubetti pasta [OPTION]... [--] [COMMAND [ARG]...]";
+const USAGE =
+  "usage: tubetti pasta [OPTION]... [--] [COMMAND [ARG]...], or tubetti passt [OPTION]...";
 const MODES: readonly string[] = ["pasta", "passt"];
 const COMPLETION = "completion";
 
@@ -194,6 +195,5 @@ export function parseOptions(
   const options = parseMode(mode, named ? args : others, ephemeralPorts);
   if (options.help || options.version) return options;
   takeTarget(options);
-  if (mode === "passt") throw new ConfigError("passt: this mode is not available yet (pasta is)");
   return options;
 }

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { setNetnsOnly, setUserns } from "./fields.ts";
+import { setFd, setNetnsOnly, setSocketPath, setUserns } from "./fields.ts";
 import { group, type OptionSpec } from "./spec.ts";
 import { ADDRESSES, HOST, NAMES } from "./table_network.ts";
 import { PORTS, PROTOCOLS } from "./table_traffic.ts";
@@ -190,12 +190,41 @@ const MACHINE = group("Virtual machine", [
     value: "PATH",
     mode: "passt",
     complete: "file",
-    help: "UNIX socket of the hypervisor",
+    help: "UNIX socket that the hypervisor connects to (default: /tmp/passt_N.socket)",
+    more: "N is the first number from 1 to 64 that is free. A socket that nobody listens on any " +
+      "more is used again. The last one of this and -F counts.",
+    set: setSocketPath,
   },
-  { name: "fd", short: "F", value: "FD", mode: "passt", help: "Connected socket to use" },
-  { name: "one-off", short: "1", mode: "passt", help: "Leave after the first client" },
-  { name: "vhost-user", mode: "passt", help: "Share memory with the hypervisor" },
-  { name: "print-capabilities", mode: "passt", help: "Show what vhost-user can do and exit" },
+  {
+    name: "fd",
+    short: "F",
+    value: "FD",
+    mode: "passt",
+    help: "Connected UNIX socket to use, inherited as descriptor FD; implies --one-off",
+    set: setFd,
+  },
+  {
+    name: "one-off",
+    short: "1",
+    mode: "passt",
+    help: "Leave when the first client does",
+    more: "Otherwise the next client is waited for.",
+    set: (o) => o.oneOff = true,
+  },
+  {
+    name: "vhost-user",
+    mode: "passt",
+    help: "Serve the hypervisor by vhost-user, over shared memory",
+    more: "The guest's memory has to be shared: in QEMU, -object memory-backend-memfd with " +
+      "share=on.",
+    set: (o) => o.vhostUser = true,
+  },
+  {
+    name: "print-capabilities",
+    mode: "passt",
+    help: "Show what --vhost-user can do, as JSON, and exit",
+    set: (o) => o.printCapabilities = true,
+  },
   {
     name: "repair-path",
     value: "PATH",

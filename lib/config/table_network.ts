@@ -50,9 +50,10 @@ export const ADDRESSES = group("Guest addresses", [
     name: "mtu",
     short: "m",
     value: "MTU",
-    help: "MTU of the guest's interface, 1280 to 65520, 0 to set none (default: 65520)",
+    help: "MTU of the guest's interface, 68 to 65520, 0 to set none (default: 65520)",
     more: "It is set by --config-net and announced by DHCP and router advertisements. With 0, " +
-      "neither is done.",
+      "neither is done. Below 1280, which is the least for IPv6, the guest has IPv4 only, and a " +
+      "warning says so.",
     set: (o, text) => o.mtu = parseMtu(text),
   },
   {

@@ -15,13 +15,17 @@ import {
   parseAddress,
 } from "../wire/address.ts";
 
+/** Smallest MTU of a link that carries IPv4 (RFC 791 §3.2), and of a tap (linux/if_ether.h, ETH_MIN_MTU). */
+export const MIN_MTU = 68;
 /** Smallest MTU of a link that carries IPv6 (RFC 8200 §5). */
-export const MIN_MTU = 1280;
+export const MIN_MTU6 = 1280;
 /** Largest MTU of the guest's interface: 65535 with its Ethernet header, in whole 32-bit words. */
 export const MAX_MTU = 65520;
 /** Longest name in the DNS and its longest label (RFC 1035 §2.3.4), without the final dot. */
 const MAX_DOMAIN = 253;
 const MAX_LABEL = 63;
+/** Descriptors 0 to 2 are input, output and errors (stdin(3)). */
+const LAST_STANDARD_FD = 2;
 /** Bytes of a log file, without `--log-size` and at least, as in passt(1). */
 export const DEFAULT_LOG_SIZE = 1 << 20;
 export const MIN_LOG_SIZE = 40960;
@@ -110,7 +114,7 @@ export function parseMac(text: string): Uint8Array<ArrayBuffer> {
   return mac;
 }
 
-/** @returns 0 (announce none), or 1280–65520 */
+/** @returns 0 (announce none), or 68–65520 */
 export function parseMtu(text: string): number {
   const mtu = /^\d{1,6}$/.test(text) ? Number(text) : -1;
   if (mtu === 0 || mtu >= MIN_MTU && mtu <= MAX_MTU) return mtu;
@@ -152,6 +156,12 @@ export function parseNetns(text: string): string {
 export function parseRunAs(text: string): string {
   if (/^[^:\s\0]+(:[^:\s\0]+)?$/.test(text)) return text;
   refuse("not a user (UID, UID:GID, LOGIN or LOGIN:GROUP)");
+}
+
+/** A descriptor that we may have inherited beside the standard ones. */
+export function parseFd(text: string): number {
+  const fd = /^\d{1,9}$/.test(text) ? Number(text) : -1;
+  return fd > LAST_STANDARD_FD ? fd : refuse("not a descriptor of a socket (a number from 3 on)");
 }
 
 /** Largest size of a log file, in bytes. */

@@ -34,9 +34,9 @@ const SIGNAL_BASE = 128;
 /** Longest name of a process (TASK_COMM_LEN - 1, linux/sched.h). */
 const MAX_NAME = 15;
 
-/** Whether an instance is to run in the background: what serves others' namespaces does. */
-export function needsBackground(options: Options): boolean {
-  return options.target.kind !== "command" && !options.foreground;
+/** Whether an instance is to run in the background: all do but those that have a command to wait for. */
+export function needsBackground({ mode, target, foreground }: Options): boolean {
+  return !foreground && (mode === "passt" || target.kind !== "command");
 }
 
 /** Strings that the kernel keeps of our start, each ended by NUL. */

@@ -85,12 +85,12 @@ export interface IdentityChange {
  * The change of identity that is due, or null: none.
  *
  * @param runas value of `--runas`, or null
- * @param tun the tun device
+ * @param tun the tun device; null: none is needed
  * @throws ConfigError when there is no such user or group
  */
 export function identityChange(
   runas: string | null,
-  tun: string = TUN_DEVICE,
+  tun: string | null = TUN_DEVICE,
 ): IdentityChange | null {
   const current = currentIdentity();
   if (runas !== null) {
@@ -99,7 +99,10 @@ export function identityChange(
     return same ? null : { identity, unasked: false };
   }
   if (current.uid !== 0 || !inInitialUserNamespace()) return null;
-  return { identity: isForAll(tun) ? findUser("nobody") ?? NOBODY : null, unasked: true };
+  return {
+    identity: tun === null || isForAll(tun) ? findUser("nobody") ?? NOBODY : null,
+    unasked: true,
+  };
 }
 
 /**

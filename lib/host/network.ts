@@ -10,9 +10,10 @@
  *
  * @module
  */
+import { getLogger } from "@std/log";
 import { ConfigError } from "../config/error.ts";
 import type { FamilyOptions, Options } from "../config/options.ts";
-import { MAX_MTU } from "../config/values.ts";
+import { MAX_MTU, MIN_MTU6 } from "../config/values.ts";
 import type { Family } from "../context.ts";
 import {
   type Address,
@@ -179,6 +180,19 @@ function checkMac(options: Options, ourMac: Uint8Array): void {
   }
 }
 
+/** Whether the guest's MTU is too small for IPv6. */
+function isNarrow({ mtu }: Options): boolean {
+  return mtu !== null && mtu !== 0 && mtu < MIN_MTU6;
+}
+
+/** Says what becomes of IPv6 with a small MTU. */
+function checkMtu(options: Options): void {
+  if (!isNarrow(options) || !options.v6.enabled) return;
+  const why = `-m ${options.mtu}: IPv6 needs an MTU of at least ${MIN_MTU6}`;
+  if (!options.v4.enabled) throw new ConfigError(`${why}, and -6 is given`);
+  getLogger().warn(`${why}: IPv4 only`);
+}
+
 /**
  * Decides on all addresses.
  *
@@ -203,7 +217,8 @@ export function buildNetwork(options: Options, host: HostNetwork): Network {
   const ourMac = options.ourMac ?? OUR_MAC;
   checkMac(options, ourMac);
   const { resolver } = host;
-  const with6 = options.v6.enabled && host.ipv6Available;
+  checkMtu(options);
+  const with6 = options.v6.enabled && host.ipv6Available && !isNarrow(options);
   if (!options.v4.enabled && !with6) throw new ConfigError("-6: IPv6 is disabled on this host");
   const ip4 = options.v4.enabled
     ? buildFamily(options, options.v4, host.v4, resolver.v4, true)
@@ -212,7 +227,9 @@ export function buildNetwork(options: Options, host: HostNetwork): Network {
   const notes: string[] = [];
   if (ip4 && !host.v4) notes.push(localNote("IPv4", ip4));
   if (ip6 && !host.v6) notes.push(localNote("IPv6", ip6));
-  if (options.v6.enabled && !with6) notes.push("IPv6: disabled on this host, IPv4 only");
+  if (options.v6.enabled && !host.ipv6Available) {
+    notes.push("IPv6: disabled on this host, IPv4 only");
+  }
   return {
     ip4,
     ip6,
@@ -222,7 +239,7 @@ export function buildNetwork(options: Options, host: HostNetwork): Network {
     ourMac,
     ifname: guestInterface(options, host),
     hostName4: host.v4?.name ?? null,
-    hostName6: host.v6?.name ?? null,
+    hostName6: ip6 && host.v6 ? host.v6.name : null,
     notes,
   };
 }

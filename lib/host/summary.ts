@@ -15,6 +15,8 @@ export interface Services {
   readonly dhcp: boolean;
   readonly dhcpv6: boolean;
   readonly ndp: boolean;
+  /** Whom they are offered to: a virtual machine has no interface in a namespace. */
+  readonly mode?: "pasta" | "passt";
 }
 
 const ALL_SERVICES: Services = { dhcp: true, dhcpv6: true, ndp: true };
@@ -109,7 +111,7 @@ export function summary(network: Network, services: Services = ALL_SERVICES): st
     ...perFamily("Template interface", network.hostName4, network.hostName6, "none"),
     ...perFamily("Outbound interface", ...interfaces),
     ...perFamily("Outbound address", ...addresses),
-    `Namespace interface: ${ifname}`,
+    ...(services.mode === "passt" ? [] : [`Namespace interface: ${ifname}`]),
     "MAC:",
     ...item("host", formatMac(ourMac)),
     ...(ip4 ? lines4(ip4, services) : []),

@@ -20,6 +20,14 @@ const MAP_FAILED = 0xffffffffffffffffn; // mmap(2)
 /** Bytes of a memory page. */
 export const PAGE_SIZE = 4096;
 
+/** Maps zeroed memory. @throws SysError */
+function map(size: number, shared: boolean): ArrayBuffer {
+  const flags = shared ? MAP_SHARED_ANONYMOUS : MAP_PRIVATE_ANONYMOUS;
+  const base = libc.mmap(0n, BigInt(size), PROT_READ_WRITE, flags, -1, 0n);
+  if (base === MAP_FAILED) throw lastError("mmap", `${size} bytes`);
+  return Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(base)!, size);
+}
+
 /**
  * One mapping, its views and a bump allocator over it.
  *
@@ -51,19 +59,15 @@ export class Arena {
    * Maps zeroed memory.
    *
    * @param size bytes, rounded up to whole pages
-   * @param options `shared`: visible to child processes too (MAP_SHARED)
+   * @param options `shared`: visible to child processes too (MAP_SHARED); `over`: nothing is mapped, the
+   *   arena is that memory of WebAssembly, of at least so many bytes, which must never grow
    * @throws SysError when the kernel refuses the mapping
    */
-  constructor(size: number, options: { shared?: boolean } = {}) {
+  constructor(size: number, options: { shared?: boolean; over?: WebAssembly.Memory } = {}) {
     this.size = Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
-    const flags = options.shared ? MAP_SHARED_ANONYMOUS : MAP_PRIVATE_ANONYMOUS;
-    const base = libc.mmap(0n, BigInt(this.size), PROT_READ_WRITE, flags, -1, 0n);
-    if (base === MAP_FAILED) throw lastError("mmap", `${this.size} bytes`);
-    const buffer = Deno.UnsafePointerView.getArrayBuffer(
-      Deno.UnsafePointer.create(base)!,
-      this.size,
-    );
-    this.#base = Number(base); // user addresses have 47 bits: exact
+    const buffer = options.over?.buffer ?? map(this.size, options.shared ?? false);
+    // user addresses have 47 bits: exact
+    this.#base = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(new Uint8Array(buffer))));
     this.u8 = new Uint8Array(buffer);
     this.dv = new DataView(buffer);
     this.u32 = new Uint32Array(buffer);

@@ -97,6 +97,12 @@ export const sockaddrIn6 = layout("struct sockaddr_in6", ["netinet/in.h"], 28, {
   sin6_scope_id: [24, 4],
 });
 
+/** Socket address that is a path (unix(7)). */
+export const sockaddrUn = layout("struct sockaddr_un", ["sys/un.h"], 110, {
+  sun_family: [0, 2],
+  sun_path: [2, 108],
+});
+
 /** Error queue entry (ip(7), IP_RECVERR). */
 export const sockExtendedErr = layout(
   "struct sock_extended_err",
@@ -166,6 +172,32 @@ export const virtioNetHdrV1 = layout("struct virtio_net_hdr_v1", ["linux/virtio_
   csum_start: [6, 2],
   csum_offset: [8, 2],
   num_buffers: [10, 2],
+});
+
+/** Descriptor of a split virtqueue (linux/virtio_ring.h). */
+export const vringDesc = layout("struct vring_desc", ["linux/virtio_ring.h"], 16, {
+  addr: [0, 8],
+  len: [8, 4],
+  flags: [12, 2],
+  next: [14, 2],
+});
+
+/** What the driver writes of a split virtqueue; the ring follows (linux/virtio_ring.h). */
+export const vringAvail = layout("struct vring_avail", ["linux/virtio_ring.h"], 4, {
+  flags: [0, 2],
+  idx: [2, 2],
+});
+
+/** What the device writes of a split virtqueue; the ring follows (linux/virtio_ring.h). */
+export const vringUsed = layout("struct vring_used", ["linux/virtio_ring.h"], 4, {
+  flags: [0, 2],
+  idx: [2, 2],
+});
+
+/** Entry of the used ring (linux/virtio_ring.h). */
+export const vringUsedElem = layout("struct vring_used_elem", ["linux/virtio_ring.h"], 8, {
+  id: [0, 4],
+  len: [4, 4],
 });
 
 /** Netlink message header (netlink(7)). */

@@ -62,6 +62,10 @@ const library = Deno.dlopen("libc.so.6", {
   },
   access: { parameters: ["buffer", /* path */ "i32" /* mode */], result: "i32" },
   unlink: { parameters: ["buffer" /* path */], result: "i32" },
+  lchown: {
+    parameters: ["buffer", /* path */ "u32", /* uid */ "u32" /* gid */],
+    result: "i32",
+  },
 
   // sockets
   socket: { parameters: ["i32", /* domain */ "i32", /* type */ "i32" /* proto */], result: "i32" },

@@ -60,6 +60,13 @@ export class Message {
     this.#arena.set64(iov + IOVEC_LEN, bytes);
   }
 
+  /** Sets piece `k`: `bytes` at an address of memory that is not an arena's, below 2^53. */
+  setAddress(k: number, address: number, bytes: number): void {
+    const iov = this.#iov + k * IOVEC_SIZE;
+    this.#arena.set64(iov, address);
+    this.#arena.set64(iov + IOVEC_LEN, bytes);
+  }
+
   /** Bytes of piece `k`. */
   length(k: number): number {
     return this.#arena.u32[(this.#iov + k * IOVEC_SIZE + IOVEC_LEN) >> 2];

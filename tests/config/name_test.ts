@@ -44,7 +44,7 @@ Deno.test("called as pasta, the program takes pasta for a command, not for a mod
   assertEquals(stderr, "tubetti: pasta: --netns takes neither PID nor command\n");
 });
 
-Deno.test("called as passt, the program says that this mode is not available yet", async () => {
-  const { code, stderr } = await called("passt", "-t", "22");
-  assertEquals([code, stderr], [1, "tubetti: passt: this mode is not available yet (pasta is)\n"]);
+Deno.test("called as passt, the program refuses what is pasta's", async () => {
+  const { code, stderr } = await called("passt", "--config-net");
+  assertEquals([code, stderr], [1, "tubetti: --config-net: only for pasta, not for passt\n"]);
 });

@@ -5,17 +5,16 @@
  *
  * @module
  */
-import { ip } from "./netns.ts";
-import { Background, killHard, must, run, sleep, until } from "./run.ts";
-import { effectsCommand, type Look, Port, type World } from "./effects.ts";
-import { Net, UPLINK } from "./testbed.ts";
+import { killHard, must, run, sleep, until } from "./run.ts";
+import { effectsCommand, type Look, type World } from "./effects.ts";
+import { Net } from "./testbed.ts";
 
 const CONFIG_NET = "--config-net";
 const QUIET = "-q";
 /** A look at a namespace that is to stay, in ms. */
 const STAYS_MS = 1500;
 /** More lines than the smallest log file holds, when each packet takes some. */
-const MANY_PINGS = 250;
+const MANY_PINGS = 600;
 const LEAST_LOG_SIZE = 40960;
 
 const shell = (...lines: string[]): string[] => ["/bin/sh", "-c", lines.join("\n")];
@@ -165,7 +164,7 @@ export function attached(world: World, options: readonly string[]): Promise<stri
 export function staying(world: World, options: readonly string[]): Promise<string> {
   return withNamespace(world, async (name) => {
     const own = [QUIET, CONFIG_NET, "-P", `${world.folder}/pid`, "--netns", name];
-    const guest: Background = await world.bed.startGuest([], {
+    const guest = await world.bed.startGuest([], {
       unconfigured: true,
       options: [...own, ...options],
     });
@@ -192,26 +191,8 @@ async function pidIn(file: string): Promise<number> {
   return number;
 }
 
-/** A process in namespaces of its own, made by an ordinary user. */
-export async function withUserNamespace<T>(
-  world: World,
-  look: (pid: number) => Promise<T>,
-): Promise<T> {
-  const user = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "--"];
-  const command = [...user, "unshare", "-Urn", "sh", "-c", "echo made; exec sleep 1000"];
-  const process = new Background(command, { mark: world.bed.guestMark, cwd: "/" });
-  try {
-    await process.waitFor("made");
-    return await look(process.pid);
-  } finally {
-    await process.stop();
-  }
-}
-
 /** What the program prints for a question about itself. */
 export async function printed(world: World, options: readonly string[]): Promise<string> {
   const { stdout } = await world.guest(["echo", "command"], [QUIET, ...options]);
   return stdout;
 }
-
-export { ip, Port, UPLINK };

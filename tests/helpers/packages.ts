@@ -21,6 +21,9 @@ const FOREIGN = Deno.build.arch === "x86_64"
     "qemu-user",
   ] as const;
 
+/** What runs virtual machines; their kernel is x86_64's. */
+const VIRTUAL = Deno.build.arch === "x86_64" ? ["busybox-static", "qemu-system-x86"] as const : [];
+
 /** Packages used by tests, and what for. */
 export const TEST_PACKAGES = [
   "bash", // job control in the guest
@@ -52,6 +55,7 @@ export const TEST_PACKAGES = [
   "util-linux",
   "zsh", // its completion
   ...FOREIGN,
+  ...VIRTUAL,
 ] as const;
 
 /** Packages that only the benchmark uses. */

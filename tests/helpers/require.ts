@@ -25,6 +25,8 @@ export interface Requirements {
   root?: boolean;
   /** Code for this architecture is run, by an emulator when it is not the machine's. */
   runs?: Architecture;
+  /** The machine's own architecture must be this one. */
+  machine?: Architecture;
   /** The program under test must be this project's, not a peer. */
   tubetti?: boolean;
 }
@@ -36,6 +38,7 @@ const PROGRAMS: Record<string, string> = {
   "binutils-aarch64-linux-gnu": "/usr/bin/aarch64-linux-gnu-as",
   "binutils-x86-64-linux-gnu": "/usr/bin/x86_64-linux-gnu-as",
   "bsdutils": "/usr/bin/script",
+  "busybox-static": "/bin/busybox",
   "curl": "/usr/bin/curl",
   "dnsmasq-base": "/usr/sbin/dnsmasq",
   "dnsutils": "/usr/bin/dig",
@@ -55,6 +58,7 @@ const PROGRAMS: Record<string, string> = {
   "passt": "/usr/share/man/man1/passt.1.gz",
   "python3": "/usr/bin/python3",
   "python3-scapy": "/usr/lib/python3/dist-packages/scapy/all.py",
+  "qemu-system-x86": "/usr/bin/qemu-system-x86_64",
   "socat": "/usr/bin/socat",
   "tshark": "/usr/bin/tshark",
   "traceroute": "/usr/sbin/traceroute",
@@ -78,6 +82,9 @@ export function missing(needs: Requirements): string {
   if (needs.tubetti && Deno.env.get("TUBETTI_UNDER_TEST")) return "does not apply to a peer";
   if (needs.runs && needs.runs !== Deno.build.arch && !exists(`/usr/bin/qemu-${needs.runs}`)) {
     return `needs qemu-${needs.runs} to run code of another architecture`;
+  }
+  if (needs.machine && needs.machine !== Deno.build.arch) {
+    return `needs a machine of ${needs.machine}`;
   }
   const packages = (needs.packages ?? []).filter((name) => !exists(PROGRAMS[name] ?? name));
   return packages.length > 0 ? `needs the package ${packages.join(", ")}` : "";

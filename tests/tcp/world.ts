@@ -133,8 +133,8 @@ export class World {
 
   constructor(options: FakeContextOptions & { capacity?: number; tso?: boolean } = {}) {
     const { capacity = 1024, tso = true, ...rest } = options;
-    this.link = new FakeLink({ tso });
-    this.ctx = fakeContext({ table: new FlowTable({ capacity }), link: this.link, ...rest });
+    this.link = rest.link ?? new FakeLink({ tso });
+    this.ctx = fakeContext({ table: new FlowTable({ capacity }), ...rest, link: this.link });
     this.tcp = new Tcp(this.ctx);
     this.#epoll = this.ctx.epoll;
   }

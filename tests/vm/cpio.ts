@@ -25,7 +25,7 @@ const FIELDS = 13;
 /** Writes an archive, entry by entry; folders must come before what is in them. */
 export class CpioWriter {
   readonly #parts: Uint8Array[] = [];
-  readonly #folders = new Set<string>();
+  readonly #names = new Set<string>();
   #inode = 0;
   #length = 0;
 
@@ -33,9 +33,13 @@ export class CpioWriter {
   folder(path: string): void {
     const above = path.slice(0, Math.max(0, path.lastIndexOf("/")));
     if (above !== "") this.folder(above);
-    if (this.#folders.has(path)) return;
-    this.#folders.add(path);
+    if (this.has(path)) return;
     this.#entry(path, S_IFDIR | 0o755, new Uint8Array());
+  }
+
+  /** Whether there is an entry of this name. */
+  has(path: string): boolean {
+    return this.#names.has(path);
   }
 
   /** Adds a file, and the folders it is in. */
@@ -64,6 +68,7 @@ export class CpioWriter {
 
   #entry(path: string, mode: number, content: Uint8Array, major = 0, minor = 0): void {
     const inode = ++this.#inode;
+    this.#names.add(path);
     const name = new TextEncoder().encode(`${path}\0`);
     const fields = Array<number>(FIELDS).fill(0);
     fields[0] = inode;

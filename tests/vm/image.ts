@@ -45,6 +45,10 @@ const PROGRAMS = ["/usr/bin/iperf3", "/usr/bin/socat", "/usr/sbin/dhclient"] as 
 /** Busybox's programs that are in the way of better ones. */
 const NOT_FROM_BUSYBOX: readonly string[] = ["busybox", "linuxrc"];
 
+const MODE_PROGRAM = 0o755;
+/** The console's numbers: Documentation/admin-guide/devices.txt. */
+const CONSOLE = [5, 1] as const;
+
 /** Files that a guest is started from. */
 export interface Image {
   readonly kernel: string;
@@ -127,26 +131,22 @@ async function archive(kernel: string): Promise<Uint8Array> {
   for (const folder of ["bin", "sbin", "etc", "dev", "proc", "sys", "tmp", "run", "root", "var"]) {
     writer.folder(folder);
   }
-  writer.device("dev/console", 5, 1);
+  writer.device("dev/console", ...CONSOLE);
   await addBusybox(writer);
   await addModules(writer, kernel);
   for (const program of PROGRAMS) await addProgram(writer, program);
   await addProgram(writer, await peer());
   const text = (name: string) => Deno.readTextFile(new URL(name, import.meta.url));
-  writer.file("init", await text("init.sh"), 0o755);
-  writer.file("etc/udhcpc.sh", await text("udhcpc.sh"), 0o755);
-  writer.file("etc/dhclient.sh", await text("dhclient.sh"), 0o755);
+  writer.file("init", await text("init.sh"), MODE_PROGRAM);
+  writer.file("etc/udhcpc.sh", await text("udhcpc.sh"), MODE_PROGRAM);
+  writer.file("etc/dhclient.sh", await text("dhclient.sh"), MODE_PROGRAM);
   writer.file("etc/passwd", "root:x:0:0:root:/tmp:/bin/sh\n");
   writer.file("etc/group", "root:x:0:\n");
   return writer.finish();
 }
 
 async function addBusybox(writer: CpioWriter): Promise<void> {
-  writer.file(
-    "bin/busybox",
-    await Deno.readFile("/usr/bin/busybox").catch(() => Deno.readFile("/bin/busybox")),
-    0o755,
-  );
+  await addProgram(writer, "/bin/busybox");
   const names = (await must(["busybox", "--list"])).trim().split("\n");
   for (const name of names) {
     if (!NOT_FROM_BUSYBOX.includes(name)) writer.link(`bin/${name}`, "busybox");
@@ -165,21 +165,13 @@ async function addModules(writer: CpioWriter, kernel: string): Promise<void> {
   writer.file("modules/list", names.join("\n") + "\n");
 }
 
-const addedLibraries = new WeakMap<CpioWriter, Set<string>>();
-
 /** Adds a program to `bin`, and the libraries that ldd(1) names where they are. */
 async function addProgram(writer: CpioWriter, program: string): Promise<void> {
-  const path = await Deno.realPath(program);
-  writer.file(
-    `bin/${program.slice(program.lastIndexOf("/") + 1)}`,
-    await Deno.readFile(path),
-    0o755,
-  );
-  const added = addedLibraries.get(writer) ?? new Set<string>();
-  addedLibraries.set(writer, added);
-  for (const [, library] of (await must(["ldd", path])).matchAll(/(?:^|\s)(\/\S+) \(0x/g)) {
-    if (added.has(library!)) continue;
-    added.add(library!);
-    writer.file(library!.slice(1), await Deno.readFile(library!), 0o755);
+  const content = await Deno.readFile(await Deno.realPath(program));
+  writer.file(`bin/${program.slice(program.lastIndexOf("/") + 1)}`, content, MODE_PROGRAM);
+  const { stdout } = await run(["ldd", program]); // fails for a program without libraries
+  for (const [, library] of stdout.matchAll(/(?:^|\s)(\/\S+) \(0x/g)) {
+    if (writer.has(library!.slice(1))) continue;
+    writer.file(library!.slice(1), await Deno.readFile(library!), MODE_PROGRAM);
   }
 }

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/** A Linux guest under QEMU: configures itself, and has TCP, UDP and ping both ways. */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { peer } from "../helpers/peer.ts";
+import { describe } from "../helpers/run.ts";
+import { Net, Testbed } from "../helpers/testbed.ts";
+import { type Guest, GUEST_MAC } from "./guest.ts";
+import {
+  Bulk,
+  bulkMegabytes,
+  bulkMemory,
+  CARD,
+  configure,
+  dhcp,
+  dhcpv6,
+  echoDatagrams,
+  slaac,
+  switchOn,
+} from "./network.ts";
+import { needs, Passt, TRANSPORTS } from "./world.ts";
+
+const PORT = 25810;
+const DNS_PORT = 53;
+const NAME = "printer.example.com";
+const ADDRESS = "192.0.2.77";
+/** `-t 25820:25821,25830-25839`. */
+const FORWARDED = { from: 25820, to: 25821, rangeFrom: 25830, rangeTo: 25839 } as const;
+const FORWARDS = `${FORWARDED.from}:${FORWARDED.to},${FORWARDED.rangeFrom}-${FORWARDED.rangeTo}`;
+
+/** Two of all ports: one that only root may have, and one below the ephemeral ones. */
+const OF_ALL = [1022, 2099] as const;
+/** So few ports that there are descriptors for all of them, whatever the limit. */
+const EPHEMERAL = "net.ipv4.ip_local_port_range=3000 65535";
+
+const DEFAULT_MTU = 65520;
+const ETHERNET_MTU = 1500;
+/** Headers of IPv4 and TCP. */
+const HEADERS4 = 40;
+/** Option 10 of TCP's header, which iperf3's figure leaves room for where it is in use. */
+const TIMESTAMPS = 12;
+
+const MANY = 500;
+const MANY_TIMEOUT_MS = 60_000;
+const OTHER_MAC = "52:54:00:00:00:02";
+const OTHER_ADDRESS = "192.0.2.99";
+
+type Step = (name: string, fn: () => Promise<void>) => Promise<unknown>;
+
+/** Everything about a guest's configuration, at an MTU. */
+async function configuration(step: Step, guest: Guest, mtu: number): Promise<void> {
+  await switchOn(guest);
+
+  await step("makes an address of the router advertisement", async () => {
+    assertEquals(await slaac(guest), `2001:db8:1:0:5054:ff:fe12:3456/64`);
+    assertEquals(await guest.must(`cat /proc/sys/net/ipv6/conf/${CARD}/mtu`), `${mtu}`);
+    assertMatch(await guest.must("ip -6 route show default"), /^default via fe80::/);
+  });
+
+  await step("gets address, mask, router, MTU, resolvers and domains by DHCP", async () => {
+    const lease = await dhcp(guest);
+    assertEquals(lease["ip"], Net.HOST4);
+    assertEquals(lease["mask"], "24");
+    assertEquals(lease["router"], Net.GATEWAY4);
+    assertEquals(lease["mtu"], `${mtu}`);
+    assertEquals(lease["dns"], Net.REMOTE4);
+    assertEquals(lease["search"], "example.com");
+    assertEquals(await guest.must(`cat /sys/class/net/${CARD}/mtu`), `${mtu}`);
+  });
+
+  await step("gets the host's address, resolvers and domains by DHCPv6", async () => {
+    const lease = await dhcpv6(guest);
+    assertEquals(lease["ip6_address"], Net.HOST6);
+    assertEquals(lease["dhcp6_name_servers"], Net.REMOTE6);
+    assertStringIncludes(lease["dhcp6_domain_search"] ?? "", "example.com");
+  });
+}
+
+async function reachable(step: Step, guest: Guest): Promise<void> {
+  const { GATEWAY4, GATEWAY6, REMOTE4, REMOTE6 } = Net;
+  for (const address of [GATEWAY4, GATEWAY6, REMOTE4, REMOTE6]) {
+    await step(`gets an answer to its ping to ${address}`, async () => {
+      assertStringIncludes(await guest.must(`ping -c 2 -W 5 ${address}`), " 0% packet loss");
+    });
+  }
+  await step("looks a name up", async () => {
+    assertStringIncludes(await guest.must(`nslookup -type=a ${NAME}`), ADDRESS);
+  });
+}
+
+async function bulk(step: Step, passt: Passt, guest: Guest, addresses: string[]): Promise<void> {
+  await using data = await Bulk.create(await bulkMegabytes());
+  for (const address of addresses) {
+    await step(`fetches ${data.megabytes} MiB from ${address}`, async () => {
+      await data.fetch(passt.bed, guest, address, PORT);
+    });
+    await step(`sends ${data.megabytes} MiB to ${address}`, async () => {
+      await data.send(passt.bed, guest, address, PORT);
+    });
+  }
+}
+
+/** The segment size of a connection of the guest, as its kernel has it. */
+async function segmentSize(passt: Passt, guest: Guest): Promise<number> {
+  const command = ["iperf3", "-s", "-1", "-p", `${PORT}`];
+  const server = await passt.bed.serveRemote(command, { tcp: PORT });
+  const report = await guest.must(`iperf3 -J -n 1M -c ${Net.REMOTE4} -p ${PORT}`);
+  await server.stop();
+  return JSON.parse(report).start.tcp_mss_default;
+}
+
+async function datagrams(step: Step, passt: Passt, guest: Guest, sizes: number[]): Promise<void> {
+  const server = await passt.bed.serveRemote([await peer(), "serve", `${PORT}`], { udp: PORT });
+  for (const address of [Net.REMOTE4, Net.REMOTE6]) {
+    await step(`gets datagrams of ${sizes.join(", ")} bytes back from ${address}`, async () => {
+      await echoDatagrams(guest, address, PORT, sizes);
+    });
+  }
+  await server.stop();
+}
+
+async function manyConnections(step: Step, passt: Passt, guest: Guest): Promise<void> {
+  const program = await peer();
+  const [small, wide] = ["2000", `${MANY}`];
+  const server = await passt.bed.serveRemote([program, "serve", `${PORT}`], { tcp: PORT });
+  await step(`opens ${MANY} connections at once`, async () => {
+    const line = `peer short ${Net.REMOTE4} ${PORT} ${MANY} ${small} ${wide}`;
+    assertMatch(await guest.must(line, MANY_TIMEOUT_MS), new RegExp(`^ok ${MANY} failed 0`));
+  });
+  await server.stop();
+  await step(`accepts ${MANY} connections at once`, async () => {
+    const port = `${FORWARDED.rangeFrom}`;
+    const command = [program, "short", Net.HOST4, port, `${MANY}`, small, wide];
+    const result = await passt.bed.runRemote(command, { timeoutMs: MANY_TIMEOUT_MS });
+    assertMatch(result.stdout, new RegExp(`^ok ${MANY} failed 0`), describe(command, result));
+  });
+}
+
+/** Starts echo servers in the guest: TCP and UDP on each port. */
+async function serveInGuest(guest: Guest, ports: readonly number[]): Promise<void> {
+  for (const port of ports) await guest.start(`serve${port}`, `peer serve ${port}`);
+  for (const port of ports) {
+    await guest.listens("tcp", port);
+    await guest.listens("udp", port);
+  }
+}
+
+type Place = "host" | "remote";
+
+/** A line that goes through a forwarded port to the guest's echo server and back. */
+async function echoed(
+  bed: Testbed,
+  place: Place,
+  protocol: "TCP" | "UDP",
+  target: string,
+  port: number,
+): Promise<string> {
+  const to = `${protocol}:${target}:${port}`;
+  const command = ["socat", "-t", "5", "-T", "5", "-", `${to}`];
+  const options = { stdin: `hello ${port}\n` };
+  const result = await (place === "host" ? bed.runHost : bed.runRemote).call(bed, command, options);
+  return result.stdout.trim();
+}
+
+async function forwards(step: Step, passt: Passt, ports: number[]): Promise<void> {
+  const targets: [Place, string][] = [
+    ["remote", Net.HOST4],
+    ["remote", `[${Net.HOST6}]`],
+    ["host", "127.0.0.1"],
+    ["host", "[::1]"],
+  ];
+  for (const [place, target] of targets) {
+    for (const protocol of ["TCP", "UDP"] as const) {
+      await step(`is reached by ${protocol} at ${target}, from the ${place}`, async () => {
+        for (const port of ports) {
+          assertEquals(
+            await echoed(passt.bed, place, protocol, target, port),
+            `hello ${port}`,
+          );
+        }
+      });
+    }
+  }
+}
+
+/** A guest that takes another address is found there once it has sent something. */
+async function learning(step: Step, passt: Passt, guest: Guest): Promise<void> {
+  await step("is found at an address that it took itself", async () => {
+    const via = `ip route add default via ${Net.GATEWAY4} dev ${CARD}`;
+    const change = `ip addr flush dev ${CARD} scope global; ip -4 addr flush dev ${CARD}; ` +
+      `ip addr add ${OTHER_ADDRESS}/24 dev ${CARD} && ${via}`;
+    await guest.must(change);
+    await guest.must(`ping -c 1 -W 5 ${Net.REMOTE4}`);
+    const port = FORWARDED.rangeFrom;
+    assertEquals(await echoed(passt.bed, "remote", "TCP", Net.HOST4, port), `hello ${port}`);
+    assertEquals(await echoed(passt.bed, "remote", "UDP", Net.HOST4, port), `hello ${port}`);
+  });
+}
+
+async function again(step: Step, passt: Passt, first: Guest): Promise<void> {
+  await step("works again after it has restarted, with QEMU running on", async () => {
+    await first.reboot();
+    await configure(first);
+    await first.must(`ping -c 1 -W 5 ${Net.REMOTE4} && ping -c 1 -W 5 ${Net.REMOTE6}`);
+  });
+  await step("switches itself off, and the program waits for the next", async () => {
+    assertEquals(await first.shutdown(), 0);
+    assertEquals(passt.process.code, null);
+  });
+}
+
+async function successor(step: Step, passt: Passt): Promise<void> {
+  await using guest = await passt.guest({ mac: OTHER_MAC });
+  await step("is followed by another guest, which has its own link address", async () => {
+    await switchOn(guest);
+    assertEquals((await dhcp(guest))["ip"], Net.HOST4);
+    await serveInGuest(guest, [FORWARDED.rangeTo]);
+    const port = FORWARDED.rangeTo;
+    assertEquals(await echoed(passt.bed, "remote", "TCP", Net.HOST4, port), `hello ${port}`);
+  });
+  await step("may end without a word", async () => {
+    await guest.kill();
+    assertEquals(passt.process.code, null);
+  });
+}
+
+/** A resolver in the remote namespace. */
+async function serveNames(bed: Testbed): Promise<void> {
+  const quiet = ["--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file="];
+  const records = [`--host-record=${NAME},${ADDRESS}`, "--local-ttl=60"];
+  const command = ["dnsmasq", "--keep-in-foreground", ...quiet, ...records];
+  await bed.serveRemote(command, { udp: DNS_PORT, tcp: DNS_PORT });
+}
+
+for (const transport of TRANSPORTS) {
+  Deno.test({
+    name: `guest, ${transport}: configures itself and has TCP, UDP and ping both ways`,
+    ...needs(transport, { packages: ["dnsmasq-base"] }),
+    async fn(t) {
+      const step = t.step.bind(t);
+      await using bed = await Testbed.create();
+      await serveNames(bed);
+      const options = ["-t", FORWARDS, "-u", FORWARDS];
+      await using passt = await Passt.start(bed, { transport, options });
+      {
+        await using guest = await passt.guest({ memoryMb: await bulkMemory() });
+        await configuration(step, guest, DEFAULT_MTU);
+        await reachable(step, guest);
+        await bulk(step, passt, guest, [Net.REMOTE4, Net.REMOTE6]);
+        await step("has large segments", async () => {
+          const size = await segmentSize(passt, guest);
+          const most = DEFAULT_MTU - HEADERS4;
+          assert(size > most / 2 && size <= most, `segments of ${size} bytes`);
+        });
+        await datagrams(step, passt, guest, [1, 1472, 20_000, 60_000]);
+        const { to, rangeFrom, rangeTo } = FORWARDED;
+        await serveInGuest(guest, [to, rangeFrom, rangeTo]);
+        await forwards(step, passt, [FORWARDED.from, rangeFrom, rangeTo]);
+        await manyConnections(step, passt, guest);
+        await learning(step, passt, guest);
+        await again(step, passt, guest);
+      }
+      await successor(step, passt);
+    },
+  });
+
+  Deno.test({
+    name: `guest, ${transport}: an MTU of 1500 and all ports`,
+    ...needs(transport),
+    async fn(t) {
+      const step = t.step.bind(t);
+      await using bed = await Testbed.create();
+      await bed.runHost(["sysctl", "-q", "-w", EPHEMERAL]);
+      const options = ["-m", `${ETHERNET_MTU}`, "-t", "all", "-u", "all"];
+      await using passt = await Passt.start(bed, { transport, options });
+      await using guest = await passt.guest({ memoryMb: await bulkMemory() });
+      await configuration(step, guest, ETHERNET_MTU);
+      await step("has segments that fit", async () => {
+        const most = ETHERNET_MTU - HEADERS4;
+        const size = await segmentSize(passt, guest);
+        assert(size === most || size === most - TIMESTAMPS, `segments of ${size} bytes`);
+      });
+      await bulk(step, passt, guest, [Net.REMOTE4]);
+      await datagrams(step, passt, guest, [1, 1452]);
+      const ports = [...OF_ALL];
+      await serveInGuest(guest, ports);
+      await forwards(step, passt, ports);
+    },
+  });
+}
+
+void GUEST_MAC;
