@@ -1,50 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * The command line: parses it, goes to the background if that is asked for, and starts an instance.
+ * The program: goes to the background if that seems to be asked for, and does what the command line says.
  *
- * From here: `lib/config/options.ts` has the options, `lib/start.ts` the start of the process that stays,
- * `lib/pasta.ts` that of an instance, `lib/loop.ts` the event loop and with it the way of every packet.
+ * From here: `lib/command_line.ts` has what that may be, `lib/config/options.ts` the options, `lib/start.ts`
+ * the start of the process that stays, `lib/pasta.ts` that of an instance, `lib/loop.ts` the event loop and
+ * with it the way of every packet.
+ *
+ * The process that only waits for one in the background does without all of these, which halves its
+ * start. So they are named by variables: the runtime reads what a literal `import()` names, and all
+ * behind it, before it runs our first line.
  *
  * @module
  */
-import { getLogger } from "@std/log";
-import { invokedMode } from "./lib/config/name.ts";
-import { ConfigError, parseOptions } from "./lib/config/options.ts";
-import { PortSpecError } from "./lib/forward/ports.ts";
-import { Background, needsBackground, runInBackground } from "./lib/host/background.ts";
-import { CommandError } from "./lib/host/spawn.ts";
-import { SysError } from "./lib/sys/errno.ts";
+import { Background, runInBackground, seemsBackground } from "./lib/host/background.ts";
 
-const PROGRAM = "tubetti";
+const COMMAND_LINE = "./lib/command_line.ts";
+const REPORT = "./lib/report.ts";
 
 /** Runs the program. @returns its exit code */
 async function main(args: readonly string[]): Promise<number> {
-  const named = invokedMode();
-  const options = parseOptions(args, named);
-  if (options.help || options.version || options.completion) {
-    const { answer } = await import("./lib/config/answer.ts"); // who runs an instance does without
-    console.log(answer(options, named));
-    return 0;
-  }
-  if (options.printCapabilities) {
-    const { capabilities } = await import("./lib/link/vhost/control.ts");
-    console.log(capabilities());
-    return 0;
-  }
   const background = Background.take();
-  if (!background && needsBackground(options)) return runInBackground();
-  const { start } = await import("./lib/start.ts"); // the process that only waits does without
-  return start(options, background);
-}
-
-/** Prints an error that has a cause outside the program as one line. @returns the exit code */
-function report(error: unknown): number {
-  const known = error instanceof ConfigError || error instanceof SysError ||
-    error instanceof CommandError || error instanceof PortSpecError ||
-    error instanceof Error && "code" in error; // the runtime's own, of a system call
-  if (!known) throw error;
-  getLogger().critical(`${PROGRAM}: ${error.message}`);
-  return error instanceof CommandError ? error.exitCode : 1;
+  const code = !background && seemsBackground(args) ? runInBackground() : null;
+  if (code !== null) return code;
+  const { run }: typeof import("./lib/command_line.ts") = await import(COMMAND_LINE);
+  return run(args, background);
 }
 
 if (import.meta.main) {
@@ -52,6 +31,7 @@ if (import.meta.main) {
   try {
     code = await main(Deno.args);
   } catch (error) {
+    const { report }: typeof import("./lib/report.ts") = await import(REPORT);
     code = report(error);
   }
   Deno.exit(code);

@@ -135,6 +135,29 @@ function watch(ctx: Context, signals: Signals, guest: number): void {
 }
 
 /**
+ * The last steps of a start. A start that ends here leaves no file.
+ *
+ * @returns the exit code when it has come to an end already, null: the guest is served
+ */
+function finishStart(served: Served, signals: Signals, readiness: Readiness): number | null {
+  const { pcap } = served;
+  pcap?.open();
+  try {
+    for (const line of served.notes) getLogger().info(line);
+    const early = signals.next(); // whoever waits for us must not take this for a start
+    if (early === 0) {
+      readiness.ready(); // first, so that the command finds the process number's file
+      return served.release();
+    }
+    pcap?.discard();
+    return SIGNAL_BASE + early;
+  } catch (error) {
+    pcap?.discard();
+    throw error;
+  }
+}
+
+/**
  * Runs an instance to its end.
  *
  * @returns our exit code
@@ -156,10 +179,5 @@ export function runInstance(served: Served, surroundings: Surroundings): number 
   ctx.guest?.close(); // what listeners have left over
   udpDescriptors(ctx, descriptors - openDescriptors());
   if (forwarder.scans) loop.everySecond(() => forwarder.scan());
-  served.pcap?.open(); // last, so that a start that fails leaves no file
-  for (const line of served.notes) getLogger().info(line);
-  const early = signals.next(); // whoever waits for us must not take this for a start
-  if (early !== 0) return SIGNAL_BASE + early;
-  readiness.ready(); // first, so that the command finds the process number's file
-  return served.release() ?? loop.run();
+  return finishStart(served, signals, readiness) ?? loop.run();
 }

@@ -17,7 +17,7 @@ import { type Guest, openGuest } from "./host/guest.ts";
 import { buildNetwork, type Network } from "./host/network.ts";
 import { configureGuest } from "./host/guest_network.ts";
 import { type HostNetwork, readHostNetwork } from "./host/host_network.ts";
-import { CommandError } from "./host/spawn.ts";
+import { CommandError } from "./host/command_error.ts";
 import { summary } from "./host/summary.ts";
 import { observed, runInstance, type Surroundings } from "./instance.ts";
 import type { Link } from "./link/link.ts";

@@ -17,6 +17,12 @@ import { finishLogging, setupLogging, switchToBackground } from "./host/logging.
 import { PidFile } from "./host/pid_file.ts";
 import type { Hypervisor } from "./link/hypervisor.ts";
 
+type Passt = typeof import("./passt.ts");
+type Pasta = typeof import("./pasta.ts");
+
+/** A literal `import()` of either would have the runtime read both. */
+const PASST = "./passt.ts", PASTA = "./pasta.ts";
+
 /**
  * Runs an instance in this process, to its end.
  *
@@ -25,8 +31,8 @@ import type { Hypervisor } from "./link/hypervisor.ts";
  * @throws SysError, ConfigError or CommandError when it cannot be started; nothing is left behind
  */
 export async function start(options: Options, background: Background | null): Promise<number> {
-  const passt = options.mode === "passt" ? await import("./passt.ts") : null;
-  const pasta = passt ? null : await import("./pasta.ts");
+  const passt: Passt | null = options.mode === "passt" ? await import(PASST) : null;
+  const pasta: Pasta | null = passt ? null : await import(PASTA);
   closeInherited(options.fd === null ? [] : [options.fd]);
   tightenUmask();
   setupLogging(options);

@@ -99,6 +99,11 @@ const GENERAL = group("General", [
       "which the namespaces of root need.",
     set: (o, text) => o.runas = parseRunAs(text),
   },
+  {
+    name: "chroot-fallback",
+    help: "Accepted for compatibility: the root directory is never changed",
+    set: () => {},
+  },
   { name: "stats", value: "SECONDS", help: "Show counts of events, with -f only" },
   {
     name: "conf-path",

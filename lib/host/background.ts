@@ -11,21 +11,33 @@
  * it, with the second's exit code, which has said why. Should the first process be ended before, the pipe
  * is broken, and the second ends, too.
  *
+ * Starting the runtime takes most of the time, so it begins before the first process knows its options:
+ * {@linkcode seemsBackground} guesses from their looks. Where the guess was wrong, the second process, which
+ * reads them in full, declines, and the first one goes on as if nothing had been.
+ *
  * @module
  */
 import type { Options } from "../config/options.ts";
-import { replaceWithNull, setCloseOnExec, standardDescriptors } from "../sys/descriptors.ts";
+import {
+  awaitByte,
+  replaceWithNull,
+  setCloseOnExec,
+  standardDescriptors,
+} from "../sys/descriptors.ts";
 import { check, E, SysError } from "../sys/errno.ts";
-import { errno, libc } from "../sys/libc.ts";
+import { libc } from "../sys/libc_rare.ts";
 import { waitExit } from "../sys/process.ts";
 import { CLONE, Script } from "../sys/script.ts";
 import type { PidFile } from "./pid_file.ts";
+import { addStartStrings } from "./start_strings.ts";
 
 /** `PID:FD` of the first process and of the pipe to it. */
 const MARK = "TUBETTI_START";
 
 const F_SETFD = 2; // asm-generic/fcntl.h
 const O_CLOEXEC = 0x80000; // asm-generic/fcntl.h
+/** Bytes through the pipe. */
+const READY = 0, DECLINED = 1;
 /** Entries of the script that starts the second process. */
 const STEPS = 8;
 /** execve(2)'s failure, as sh(1) has it. */
@@ -39,21 +51,36 @@ export function needsBackground({ mode, target, foreground }: Options): boolean 
   return !foreground && (mode === "passt" || target.kind !== "command");
 }
 
-/** Strings that the kernel keeps of our start, each ended by NUL. */
-function startStrings(path: string): Uint8Array[] {
-  const bytes = Deno.readFileSync(path), strings: Uint8Array[] = [];
-  for (let start = 0, end; (end = bytes.indexOf(0, start)) >= 0; start = end + 1) {
-    strings.push(bytes.subarray(start, end + 1));
-  }
-  return strings;
+/** Options that keep us in the foreground, or that print something: `-f`, `-h` and longer forms. */
+const FOREGROUND = /^-(?:[^-]*[fh]|-(?:fo|he|ve))/;
+/** What names a namespace that is there already. */
+const ATTACHED = /^(?:--netns(?:=.*)?|[1-9]\d{0,9})$/;
+
+/**
+ * Whether a command line looks as if the instance were to run in the background. Only a guess: options
+ * are not told from their values, nor from a command's.
+ *
+ * @example
+ * ```ts
+ * import { seemsBackground } from "./background.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(seemsBackground(["--config-net", "--netns", "/run/netns/blue"]), true);
+ * assertEquals(seemsBackground(["-q", "4711"]), true);
+ * assertEquals(seemsBackground(["-qf", "4711"]), false);
+ * assertEquals(seemsBackground(["--", "sleep", "4711"]), false);
+ * ```
+ */
+export function seemsBackground(args: readonly string[]): boolean {
+  return args.some((arg) => ATTACHED.test(arg)) &&
+    !args.some((arg) => arg === "--" || FOREGROUND.test(arg));
 }
 
 /** The script that starts us again. It runs in our memory (vfork(2)), with descriptors of its own. */
 function addSteps(script: Script, pipeEnd: number): void {
-  const mark = new TextEncoder().encode(`${MARK}=${libc.getpid()}:${pipeEnd}\0`);
-  const vector = (strings: Uint8Array[]) => script.vector(strings.map((s) => script.data(s)));
-  const argv = vector(startStrings("/proc/self/cmdline"));
-  const environment = vector([mark, ...startStrings("/proc/self/environ")]); // the first one counts
+  const mark = script.string(`${MARK}=${libc.getpid()}:${pipeEnd}`);
+  const argv = script.vector(addStartStrings(script, "cmdline"));
+  const environment = script.vector([mark, ...addStartStrings(script, "environ")]); // the first counts
   script.clone(CLONE.VM | CLONE.VFORK, { what: "second process" });
   script.call("setsid", []);
   script.call("fcntl", [pipeEnd, F_SETFD, 0]);
@@ -80,14 +107,6 @@ function startAgain(): { pid: number; fd: number } {
   }
 }
 
-/** Waits for a byte or the end of a pipe. */
-function receiveByte(fd: number): boolean {
-  const byte = new Uint8Array(1);
-  let n: number;
-  do n = libc.read(fd, byte, 1); while (n < 0 && errno() === E.EINTR);
-  return n === 1;
-}
-
 /** The second process's exit code; 1 where the system has reaped it for us. */
 function exitCodeOf(pid: number): number {
   try {
@@ -100,13 +119,16 @@ function exitCodeOf(pid: number): number {
 /**
  * Starts the program again in the background, and waits until it is ready. Blocks.
  *
- * @returns our exit code: 0 when it is ready, else its own; it has said why
+ * @returns our exit code: 0 when it is ready, else its own; it has said why. Null: it has declined
  * @throws SysError when it cannot be started, or was killed
  */
-export function runInBackground(): number {
+export function runInBackground(): number | null {
   const { pid, fd } = startAgain();
-  if (receiveByte(fd)) return 0;
+  const answer = awaitByte(fd);
+  libc.close(fd);
+  if (answer === READY) return 0;
   const code = exitCodeOf(pid);
+  if (answer === DECLINED) return null;
   if (code > SIGNAL_BASE) {
     throw new SysError("start", `ended by signal ${code - SIGNAL_BASE}`, E.EINTR);
   }
@@ -170,11 +192,25 @@ export class Background {
         silenced();
         Deno.chdir("/"); // any folder could be on a file system that is to be unmounted
         replaceWithNull(this.#standard);
-        const told = libc.write(this.fd, new Uint8Array(1), 1);
-        libc.close(this.fd);
-        if (told !== 1) throw orphaned();
+        this.#answer(READY);
       },
     };
+  }
+
+  /**
+   * Leaves everything to the process that waits for us: we are to end now. To be called before anything
+   * is done.
+   *
+   * @throws SysError when nobody waits for us any more
+   */
+  decline(): void {
+    this.#answer(DECLINED);
+  }
+
+  #answer(byte: number): void {
+    const told = libc.write(this.fd, Uint8Array.of(byte), 1);
+    libc.close(this.fd);
+    if (told !== 1) throw orphaned();
   }
 }
 
@@ -184,8 +220,8 @@ function orphaned(): SysError {
 
 /** We were executed under another name than the caller's: what ps(1) shows is that of argv[0]. */
 function nameProcess(): void {
-  const [argv0] = startStrings("/proc/self/cmdline");
-  const path = new TextDecoder().decode(argv0.subarray(0, -1));
+  const line = Deno.readTextFileSync("/proc/self/cmdline");
+  const path = line.slice(0, line.indexOf("\0"));
   const name = path.slice(path.lastIndexOf("/") + 1).slice(0, MAX_NAME);
   try {
     Deno.writeTextFileSync("/proc/self/comm", name, { create: false });

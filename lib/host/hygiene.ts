@@ -6,7 +6,7 @@
  * @module
  */
 import { inheritedDescriptors } from "../sys/descriptors.ts";
-import { libc } from "../sys/libc.ts";
+import { libc } from "../sys/libc_rare.ts";
 
 /** Files of ours are for us only, unless they get another mode (umask(2)). */
 const TIGHT_UMASK = 0o077;

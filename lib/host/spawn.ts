@@ -14,14 +14,17 @@
  *
  * @module
  */
-import { check, E, SysError } from "../sys/errno.ts";
-import { errno, libc } from "../sys/libc.ts";
+import { awaitByte } from "../sys/descriptors.ts";
+import { check, E } from "../sys/errno.ts";
+import { libc } from "../sys/libc.ts";
 import { userNamespaceHint } from "../sys/namespace.ts";
 import { openPidfd, pollExit, waitExit } from "../sys/process.ts";
 import { AT_FDCWD, CLONE, Script, type Step } from "../sys/script.ts";
 import { type SignalMask, SIGSET_SIZE } from "../sys/signal_mask.ts";
 import { AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM } from "../sys/socket.ts";
+import { COMMAND_NOT_EXECUTABLE, CommandError, executeHint } from "./command_error.ts";
 import { callersUmask } from "./hygiene.ts";
+import { addStartStrings } from "./start_strings.ts";
 
 const PR_SET_PDEATHSIG = 1; // linux/prctl.h
 const SIGKILL = 9; // asm-generic/signal.h
@@ -52,34 +55,6 @@ const SHELL = "/bin/sh";
 const DEFAULT_PATH = "/bin:/usr/bin"; // execvp(3)
 
 const NAMESPACES = CLONE.NEWNET | CLONE.NEWPID | CLONE.NEWNS | CLONE.NEWUTS | CLONE.NEWIPC;
-
-/** Exit status of a command that was not found, as sh(1) has it. */
-export const COMMAND_NOT_FOUND = 127;
-/** Exit status of a command that could not be executed, as sh(1) has it. */
-export const COMMAND_NOT_EXECUTABLE = 126;
-
-/** The command can't be executed. The message names it and the reason. */
-export class CommandError extends Error {
-  override readonly name = "CommandError";
-  /** 127 when there is no such command, else 126. */
-  readonly exitCode: number;
-
-  /**
-   * @param command as the user wrote it, or its path
-   * @param reason positive errno
-   * @param hint what the user can do about it
-   */
-  constructor(command: string, reason: number, hint: string) {
-    super(new SysError("execve", command, reason, hint).message);
-    this.exitCode = reason === E.ENOENT ? COMMAND_NOT_FOUND : COMMAND_NOT_EXECUTABLE;
-  }
-}
-
-/** What is wrong with a command the kernel refuses. */
-function executeHint(reason: number): string {
-  if (reason === E.ENOENT) return "there is no such file, or its interpreter is missing";
-  return reason === E.EACCES ? "not an executable file, or not permitted" : "";
-}
 
 /** What to run. */
 export interface SpawnOptions {
@@ -155,18 +130,6 @@ function resolve(command: readonly string[]): Command {
   return { path: shell, argv: [`-${shell}`] }; // login(1): a leading dash makes a login shell
 }
 
-/** Our environment as we were given it, byte by byte. @returns address of the vector */
-function addEnvironment(script: Script): number {
-  const bytes = Deno.readFileSync("/proc/self/environ");
-  const base = script.data(bytes);
-  const addresses: number[] = [];
-  // a process may have left its last string without an end: that is not passed on
-  for (let start = 0, end; (end = bytes.indexOf(0, start)) >= 0; start = end + 1) {
-    addresses.push(base + start);
-  }
-  return script.vector(addresses);
-}
-
 /** Maps our user and group to root, which the owner of a user namespace may do without privileges. */
 function addIdentity(script: Script): void {
   const options = { hint: userNamespaceHint };
@@ -216,7 +179,8 @@ function addExecute(script: Script, { path, argv }: Command, options: SpawnOptio
     required: false,
   });
   script.restoreSignals(options.mask);
-  const program = script.string(path), environment = addEnvironment(script);
+  const program = script.string(path),
+    environment = script.vector(addStartStrings(script, "environ"));
   const words = argv.map((word) => script.string(word));
   const shellWords = [script.string(SHELL), program, ...words.slice(1)];
   return [
@@ -224,14 +188,6 @@ function addExecute(script: Script, { path, argv }: Command, options: SpawnOptio
     // a script without #! runs in the shell, as execvp(3) has it
     script.call("execve", [SHELL, script.vector(shellWords), environment]),
   ];
-}
-
-/** Reads one byte of the other end of a socket pair, or its end. Blocks. */
-function receiveByte(fd: number): boolean {
-  const byte = new Uint8Array(1);
-  let n: number;
-  do n = libc.recv(fd, byte, 1, 0); while (n < 0 && errno() === E.EINTR);
-  return n === 1;
 }
 
 class Process implements GuestProcess {
@@ -258,7 +214,7 @@ class Process implements GuestProcess {
   release(): void {
     if (this.#gate < 0) return;
     libc.send(this.#gate, new Uint8Array(1), 1, MSG_NOSIGNAL);
-    receiveByte(this.#gate); // its end is closed by execve or by exit
+    awaitByte(this.#gate); // its end is closed by execve or by exit
     const [first, second] = this.#attempts.map((step) => this.#script.errorOf(step));
     this.#closeGate();
     const error = second ?? (first?.errno === E.ENOEXEC ? null : first);
@@ -355,7 +311,7 @@ export function spawnGuest(options: SpawnOptions = {}): GuestProcess {
     pid = script.run();
     libc.close(pair[1]);
     pair[1] = -1;
-    if (receiveByte(pair[0])) return new Process(pid, pair[0], script, attempts, command.path);
+    if (awaitByte(pair[0]) >= 0) return new Process(pid, pair[0], script, attempts, command.path);
     throw script.failure() ?? new Error("The guest's process ended before it was ready");
   } catch (error) {
     if (pid > 0) {

@@ -35,7 +35,7 @@ const FIRST_NUMBER = 1, LAST_NUMBER = 64;
 /** Who waits while another one is sent away. */
 const BACKLOG = 8;
 /** Asked for; the kernel gives what net.core.wmem_max and rmem_max allow. */
-const BUFFER_BYTES = 4 << 20;
+const BUFFER_BYTES = 1 << 20;
 const WARNINGS_PER_SECOND = 1;
 /** What errors begin with. */
 const OPTION = "-s: ";
@@ -181,7 +181,7 @@ export class Hypervisor {
       return true;
     }
     libc.close(fd);
-    this.#warn("A second hypervisor was sent away: one is connected");
+    this.#warn("Another hypervisor was sent away: we serve one at a time");
     return false;
   }
 

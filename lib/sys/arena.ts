@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { libc } from "./libc.ts";
+import { libc } from "./libc_rare.ts";
 import { lastError } from "./errno.ts";
 
 const PROT_READ_WRITE = 0x1 | 0x2; // mman.h
@@ -60,12 +60,12 @@ export class Arena {
    *
    * @param size bytes, rounded up to whole pages
    * @param options `shared`: visible to child processes too (MAP_SHARED); `over`: nothing is mapped, the
-   *   arena is that memory of WebAssembly, of at least so many bytes, which must never grow
+   *   arena lies over these bytes, at least `size` of them, such as a memory of WebAssembly that never grows
    * @throws SysError when the kernel refuses the mapping
    */
-  constructor(size: number, options: { shared?: boolean; over?: WebAssembly.Memory } = {}) {
+  constructor(size: number, options: { shared?: boolean; over?: ArrayBuffer } = {}) {
     this.size = Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
-    const buffer = options.over?.buffer ?? map(this.size, options.shared ?? false);
+    const buffer = options.over ?? map(this.size, options.shared ?? false);
     // user addresses have 47 bits: exact
     this.#base = Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(new Uint8Array(buffer))));
     this.u8 = new Uint8Array(buffer);

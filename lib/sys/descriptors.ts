@@ -7,8 +7,8 @@
  *
  * @module
  */
-import { check } from "./errno.ts";
-import { libc } from "./libc.ts";
+import { check, E } from "./errno.ts";
+import { errno, libc } from "./libc_rare.ts";
 
 const F_GETFD = 1; // asm-generic/fcntl.h
 const F_SETFD = 2; // asm-generic/fcntl.h
@@ -70,4 +70,12 @@ export function replaceWithNull(fds: readonly number[]): void {
     check(libc.dup3(none, fd, fd < FIRST_OTHER_FD ? 0 : O_CLOEXEC), "dup3", `${fd}`);
   }
   libc.close(none);
+}
+
+/** Waits for a byte of a pipe or a socket. Blocks. @returns the byte; negative: its other end is closed */
+export function awaitByte(fd: number): number {
+  const byte = new Uint8Array(1);
+  let n: number;
+  do n = libc.read(fd, byte, 1); while (n < 0 && errno() === E.EINTR);
+  return n === 1 ? byte[0] : -1;
 }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { errno } from "./libc.ts";
+import { errno } from "./libc_rare.ts";
 
 /** errno numbers of asm-generic/errno.h; the same on x86_64 and aarch64. */
 export const E = {

@@ -137,6 +137,14 @@ export const linger = layout("struct linger", ["sys/socket.h"], 8, {
   l_linger: [4, 4],
 });
 
+/** What is known of a file (statx(2)). */
+export const statx = layout("struct statx", ["sys/stat.h"], 256, {
+  stx_mask: [0, 4],
+  stx_blksize: [4, 4],
+  stx_mode: [28, 2],
+  stx_size: [40, 8],
+});
+
 /** Descriptor to wait for (poll(2)). */
 export const pollfd = layout("struct pollfd", ["poll.h"], 8, {
   fd: [0, 4],

@@ -5,7 +5,7 @@
  * @module
  */
 import { check, E } from "./errno.ts";
-import { errno, libc } from "./libc.ts";
+import { errno, libc } from "./libc_rare.ts";
 import { SYS } from "./syscalls.ts";
 
 const WNOHANG = 1; // linux/wait.h

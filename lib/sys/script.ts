@@ -20,7 +20,7 @@
 import { Arena } from "./arena.ts";
 import { load, MACHINE_CODE } from "./asm/machine_code.ts";
 import { SysError } from "./errno.ts";
-import { libc } from "./libc.ts";
+import { libc } from "./libc_rare.ts";
 import { type SignalMask, SIGSET_SIZE } from "./signal_mask.ts";
 import { SYS, type SyscallName } from "./syscalls.ts";
 

@@ -6,7 +6,7 @@
  */
 import { Arena } from "./arena.ts";
 import { check } from "./errno.ts";
-import { libc } from "./libc.ts";
+import { libc } from "./libc_rare.ts";
 import { SYS } from "./syscalls.ts";
 
 const SIG_UNBLOCK = 1n; // asm-generic/signal-defs.h

@@ -28,13 +28,13 @@ import {
   socketError,
   SOL_SOCKET,
 } from "../sys/socket.ts";
-import { TX_CONTROL, TX_SLOTS } from "../link/link.ts";
+import { MAX_PIECES, TX_CONTROL, TX_SLOTS } from "../link/link.ts";
 import { TCP_ACK, TCP_FIN, TCP_PSH } from "../wire/tcp.ts";
 import { closeIfFinished, resetFlow, shutdownIfDrained } from "./close.ts";
 import { headerBytes, MAX_WINDOW, sendAck, sendSegment } from "./frame.ts";
 import { DUPLICATE_ACKS } from "./retransmit.ts";
 import { finishConnect } from "./setup.ts";
-import type { TcpState } from "./state.ts";
+import { MAX_PEEK_IOVECS, type TcpState } from "./state.ts";
 import { base, count, Do, Ev, W } from "./words.ts";
 
 /** Frames per peek: more super-frames do not fit the processor's cache with the socket's pages. */
@@ -213,7 +213,7 @@ function peek(tcp: TcpState, i: number, wanted: number): number {
   }
   const headers = headerBytes(tcp, i), most = data[d + W.MAX_PAYLOAD];
   let placed = 0;
-  for (let slot = 0; placed < wanted; slot++) {
+  for (let slot = 0; placed < wanted && pieces <= MAX_PEEK_IOVECS - MAX_PIECES; slot++) {
     const bytes = Math.min(wanted - placed, most);
     const taken = link.place(peeking, pieces, slot, headers, bytes);
     if (taken === 0) break;

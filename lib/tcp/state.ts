@@ -16,7 +16,7 @@ import { OverflowPool } from "./overflow.ts";
 import { Do, W } from "./words.ts";
 
 /** iovecs of one peek: discarded data in blocks, then the frames. */
-const MAX_PEEK_IOVECS = 256;
+export const MAX_PEEK_IOVECS = 256;
 /** iovecs of one batch of payload; below IOV_MAX, 1024 (sendmsg(2)). */
 const MAX_SEND_IOVECS = 512;
 /** Where a batch is full: one more segment would need more. */

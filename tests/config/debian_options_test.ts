@@ -18,6 +18,7 @@ const MISTAKES: Record<string, string> = {
 
 /** Options of newer pages, up to 2026: long name, letter, whether it has a value. */
 const NEWER: readonly [string, string | undefined, boolean][] = [
+  ["chroot-fallback", undefined, false],
   ["conf-path", "c", true],
   ["dns-host", undefined, true],
   ["fqdn", undefined, true],

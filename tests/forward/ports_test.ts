@@ -12,7 +12,8 @@ import {
   readEphemeralPorts,
 } from "../../lib/forward/ports.ts";
 import { random } from "../helpers/random_specs.ts";
-import { A, B, BAD, GOOD, REPEATED, rule, V4 } from "./port_specs.ts";
+import { BAD } from "./bad_port_specs.ts";
+import { A, B, GOOD, REPEATED, rule, V4 } from "./port_specs.ts";
 
 for (const [text, rows, flags] of GOOD) {
   Deno.test(`parsePortSpec() gives ${rows.length} exact rules for "${text}"`, () => {

@@ -34,12 +34,12 @@ import { ACK, buildSegment, FIN, PSH, RST, SYN, URG } from "../tcp/segment.ts";
 import { mutate, repair } from "../wire/mutate.ts";
 import { seeded } from "../wire/random.ts";
 import { BASE, buildSamples } from "../wire/samples.ts";
+import { CANARY, leaks } from "./canary.ts";
 
 const BATCH = 16;
 /** Frames and capacity of the flow table: one that suffices, and one that is always full. */
 const RUNS = [[200_000, 1024], [50_000, 8]] as const;
 const CHECK_EVERY = 256, EXPIRE_EVERY = 1024; // batches
-const CANARY = 0xc3, CANARY_RUN = 4;
 const SLACK = 2048;
 const RSS_LIMIT = 48 << 20;
 const TCP = 6;
@@ -55,17 +55,6 @@ const MORE = {
   sctp: `${BASE.IP4.slice(0, -1)}, proto=132)/Raw(b"x"*32)`,
   jumbo: `${BASE.IP4}/UDP(sport=1, dport=2)/Raw(b"y"*1472)`,
 };
-
-/** Whether the canary is in `bytes[from…to]`. */
-function leaks(bytes: Uint8Array, from: number, to: number): boolean {
-  for (let at = bytes.indexOf(CANARY, from), run = 0; at >= 0 && at < to;) {
-    run = 1;
-    while (run < CANARY_RUN && at + run < to && bytes[at + run] === CANARY) run++;
-    if (run === CANARY_RUN) return true;
-    at = bytes.indexOf(CANARY, at + run);
-  }
-  return false;
-}
 
 const packet = new Packet();
 const ourMac = mac(OUR_MAC);

@@ -71,7 +71,8 @@ def answer(protocol, address, port=None):
         sock.settimeout(TIMEOUT)
         try:
             sock.connect((address, int(port)))
-            sock.send(b"?")
+            if protocol == "udp":
+                sock.send(b"?")  # over TCP, a server that leaves it unread would reset the connection
             return sock.recv(200).decode()
         except OSError:
             return ""

@@ -59,9 +59,10 @@ export const Port = {
   LOOPBACK: 25902,
   /** On the host's own address. */
   HOST: 25903,
-  /** Where guests serve, and first of those that are forwarded there. */
-  GUEST: 25904,
-  FORWARDED: 25905,
+  /** Where guests serve: no ephemeral port, so that `auto` finds it. */
+  GUEST: 8904,
+  /** What is forwarded there. */
+  FORWARDED: 25904,
   DNS: 53,
 } as const;
 

@@ -37,6 +37,7 @@ const GENERAL: Record<string, Effect> = {
   trace: { look: messages, adds: /^stderr: .*\bICMP\b.*192\.0\.2\.2/im },
   foreground: { look: staying, adds: /^in the foreground/m, hides: /^in the background/m },
   stderr: { look: messages, keeps: /^stderr: Template interface/m },
+  "chroot-fallback": { look: start, keeps: /^exit 0\nran$/m },
   "log-file": {
     value: ({ folder }) => `${folder}/log`,
     look: messages,
@@ -167,13 +168,13 @@ const TRAFFIC: Record<string, Effect> = {
     value: `${FORWARDED}:${GUEST}`,
     beside: ["-u", "none", "--config-net"],
     look: isAsked(served, `tcp ${forwarded}`),
-    adds: /: 192\.0\.2\.2 25904 asked/,
+    adds: /: 192\.0\.2\.2 8904 asked/,
   },
   "udp-ports": {
     value: `${FORWARDED}:${GUEST}`,
     beside: ["-t", "none", "--config-net"],
     look: isAsked(served, `udp ${forwarded}`),
-    adds: /: 192\.0\.2\.2 25904 asked/,
+    adds: /: 192\.0\.2\.2 8904 asked/,
   },
   "tcp-ns": {
     value: `${FORWARDED}:${Port.LOOPBACK}`,
@@ -200,8 +201,8 @@ const TRAFFIC: Record<string, Effect> = {
   "host-lo-to-ns-lo": {
     beside: ["--config-net", ...NOTHING.slice(2), "-t", `${FORWARDED}:${GUEST}`],
     look: isAsked([...served, `127.0.0.1 ${GUEST}`], `tcp ${forwarded}`),
-    adds: /: 127\.0\.0\.1 25904 asked/,
-    hides: /: 192\.0\.2\.2 25904 asked/,
+    adds: /: 127\.0\.0\.1 8904 asked/,
+    hides: /: 192\.0\.2\.2 8904 asked/,
   },
   "no-tcp": {
     look: asks(`tcp ${Net.REMOTE4} ${Port.REMOTE}`, `udp ${Net.REMOTE4} ${Port.REMOTE}`),

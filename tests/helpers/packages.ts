@@ -53,6 +53,7 @@ export const TEST_PACKAGES = [
   "traceroute",
   "udhcpc",
   "util-linux",
+  "wabt", // wat2wasm
   "zsh", // its completion
   ...FOREIGN,
   ...VIRTUAL,

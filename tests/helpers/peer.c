@@ -11,6 +11,8 @@
  *                                       keeps all open until its standard input ends
  *   peer short ADDR PORT N BYTES WIDTH  N connections, at most WIDTH at a time, each sends BYTES
  *                                       bytes, shuts down, reads them all back; says "ok N failed M"
+ *   peer echo ADDR PORT PROTOCOL SIZE... sends SIZE bytes to an echo server by tcp or udp and
+ *                                       compares what comes back; says "SIZE same" or why not
  *   peer spin                           keeps a processor busy at the lowest priority (SCHED_IDLE)
  *
  * rr, crr and udprr print "count mean_us median_us p99_us".
@@ -378,6 +380,47 @@ static void short_connections(const struct sockaddr_storage *sa, socklen_t lengt
 	       now() - t);
 }
 
+/* Why SIZE bytes did not come back as they were sent, or "same". */
+static const char *echoed(int fd, int type, size_t size)
+{
+	static unsigned char sent[BUFFER], got[BUFFER];
+	size_t have = 0;
+
+	if (size > sizeof(sent))
+		return "too long";
+	for (size_t i = 0; i < size; i++)
+		sent[i] = random();
+	if (send(fd, sent, size, 0) != (ssize_t)size)
+		return strerrorname_np(errno);
+	do {
+		ssize_t n = recv(fd, got + have, sizeof(got) - have, 0);
+		if (n <= 0)
+			return n < 0 ? strerrorname_np(errno) : "closed";
+		have += n;
+	} while (type == SOCK_STREAM && have < size);
+	return have == size && !memcmp(sent, got, size) ? "same" : "different";
+}
+
+static int echo_sizes(const struct sockaddr_storage *sa, socklen_t length, int type, char **sizes)
+{
+	struct timeval limit = { .tv_sec = RECEIVE_TIMEOUT_S };
+	int failed = 0;
+
+	for (; *sizes; sizes++) {
+		int fd = socket(sa->ss_family, type, 0);
+		const char *result;
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+		if (connect(fd, (const void *)sa, length))
+			result = strerrorname_np(errno);
+		else
+			result = echoed(fd, type, atoi(*sizes));
+		printf("%s %s\n", *sizes, result);
+		failed |= strcmp(result, "same") != 0;
+		close(fd);
+	}
+	return failed;
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_storage sa;
@@ -400,6 +443,9 @@ int main(int argc, char **argv)
 	length = address(argv[2], atoi(argv[3]), &sa);
 	if (!strcmp(argv[1], "hold"))
 		hold(&sa, length, atoi(argv[4]));
+	else if (!strcmp(argv[1], "echo"))
+		return echo_sizes(&sa, length, strcmp(argv[4], "udp") ? SOCK_STREAM : SOCK_DGRAM,
+				  argv + 5);
 	else if (!strcmp(argv[1], "short") && argc == 7)
 		short_connections(&sa, length, atoi(argv[4]), atoi(argv[5]), atoi(argv[6]));
 	else

@@ -63,6 +63,7 @@ const PROGRAMS: Record<string, string> = {
   "tshark": "/usr/bin/tshark",
   "traceroute": "/usr/sbin/traceroute",
   "udhcpc": "/usr/sbin/udhcpc",
+  "wabt": "/usr/bin/wat2wasm",
   "zsh": "/usr/bin/zsh",
 };
 

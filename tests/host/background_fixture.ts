@@ -2,7 +2,7 @@
 /**
  * A small program around `lib/host/background.ts`, run by `background_test.ts`: it goes to the background
  * as the real one does, with `-P FILE` or without, and once ready waits for a signal. `fail` ends it with
- * 7 before, `die` by SIGKILL, `slow` takes a second, `env` prints the environment that a child would get.
+ * 7 before, `decline` after it has declined (3 is what the first one makes of that), `die` by SIGKILL, `slow` takes a second, `env` prints the environment that a child would get.
  *
  * @module
  */
@@ -20,7 +20,8 @@ function serve(background: Background | null, [how, file]: string[]): number {
   const signals = installSignals([SIG.TERM]);
   try {
     console.error("starting");
-    if (how === "fail") return 7;
+    if (how === "decline") background?.decline();
+    if (how === "fail" || how === "decline") return 7;
     if (how === "die") Deno.kill(Deno.pid, "SIGKILL");
     if (how === "slow") Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
     (background?.readiness(pidFile) ?? foregroundReadiness(pidFile)).ready();
@@ -37,7 +38,7 @@ function serve(background: Background | null, [how, file]: string[]): number {
 try {
   const background = Background.take();
   if (Deno.args[0] === "env") console.error(Object.keys(Deno.env.toObject()).join());
-  Deno.exit(background ? serve(background, Deno.args) : runInBackground());
+  Deno.exit(background ? serve(background, Deno.args) : runInBackground() ?? 3);
 } catch (error) {
   if (!(error instanceof SysError)) throw error;
   console.error(error.message);

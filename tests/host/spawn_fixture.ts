@@ -7,7 +7,8 @@
  *
  * @module
  */
-import { CommandError, type GuestProcess, spawnGuest } from "../../lib/host/spawn.ts";
+import { CommandError } from "../../lib/host/command_error.ts";
+import { type GuestProcess, spawnGuest } from "../../lib/host/spawn.ts";
 import { EPOLL, Epoll } from "../../lib/sys/epoll.ts";
 import { SysError } from "../../lib/sys/errno.ts";
 import { libc } from "../../lib/sys/libc.ts";

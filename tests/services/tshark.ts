@@ -31,7 +31,7 @@ async function tshark(frames: readonly Uint8Array[], args: string[]): Promise<st
   const path = await Deno.makeTempFile({ suffix: ".pcap" });
   try {
     await Deno.writeFile(path, capture(frames));
-    const checks = ["ip", "udp"].flatMap((p) => ["-o", `${p}.check_checksum:TRUE`]);
+    const checks = ["ip", "tcp", "udp"].flatMap((p) => ["-o", `${p}.check_checksum:TRUE`]);
     const { success, stdout, stderr } = await new Deno.Command("tshark", {
       args: ["-n", "-r", path, ...checks, ...args],
       stdin: "null",

@@ -2,10 +2,10 @@
 /** A Linux guest under QEMU: configures itself, and has TCP, UDP and ping both ways. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { peer } from "../helpers/peer.ts";
-import { describe } from "../helpers/run.ts";
-import { Net, Testbed } from "../helpers/testbed.ts";
-import { type Guest, GUEST_MAC } from "./guest.ts";
+import { isTubetti, Net, Testbed } from "../helpers/testbed.ts";
+import type { Guest } from "./guest.ts";
 import {
+  allSame,
   Bulk,
   bulkMegabytes,
   bulkMemory,
@@ -13,7 +13,6 @@ import {
   configure,
   dhcp,
   dhcpv6,
-  echoDatagrams,
   slaac,
   switchOn,
 } from "./network.ts";
@@ -29,8 +28,11 @@ const FORWARDS = `${FORWARDED.from}:${FORWARDED.to},${FORWARDED.rangeFrom}-${FOR
 
 /** Two of all ports: one that only root may have, and one below the ephemeral ones. */
 const OF_ALL = [1022, 2099] as const;
-/** So few ports that there are descriptors for all of them, whatever the limit. */
-const EPHEMERAL = "net.ipv4.ip_local_port_range=3000 65535";
+/** So few other ports that there are descriptors for all of them. */
+const EPHEMERAL = "net.ipv4.ip_local_port_range=2200 65535";
+
+/** Debian's passt of 2023 runs out of descriptors at `all`. */
+const ALL = isTubetti() ? "all" : "1000-1100,2000-2100";
 
 const DEFAULT_MTU = 65520;
 const ETHERNET_MTU = 1500;
@@ -40,7 +42,12 @@ const HEADERS4 = 40;
 const TIMESTAMPS = 12;
 
 const MANY = 500;
+/** Bytes there and back on each. */
+const CONVERSATION = 2000;
 const MANY_TIMEOUT_MS = 60_000;
+/** Bytes that go to the guest and back. */
+const GREETING = 100;
+
 const OTHER_MAC = "52:54:00:00:00:02";
 const OTHER_ADDRESS = "192.0.2.99";
 
@@ -79,7 +86,7 @@ async function reachable(step: Step, guest: Guest): Promise<void> {
   const { GATEWAY4, GATEWAY6, REMOTE4, REMOTE6 } = Net;
   for (const address of [GATEWAY4, GATEWAY6, REMOTE4, REMOTE6]) {
     await step(`gets an answer to its ping to ${address}`, async () => {
-      assertStringIncludes(await guest.must(`ping -c 2 -W 5 ${address}`), " 0% packet loss");
+      assertStringIncludes(await guest.must(`ping -c 1 -W 10 ${address}`), " 0% packet loss");
     });
   }
   await step("looks a name up", async () => {
@@ -112,27 +119,39 @@ async function datagrams(step: Step, passt: Passt, guest: Guest, sizes: number[]
   const server = await passt.bed.serveRemote([await peer(), "serve", `${PORT}`], { udp: PORT });
   for (const address of [Net.REMOTE4, Net.REMOTE6]) {
     await step(`gets datagrams of ${sizes.join(", ")} bytes back from ${address}`, async () => {
-      await echoDatagrams(guest, address, PORT, sizes);
+      const { out } = await guest.run(`peer echo ${address} ${PORT} udp ${sizes.join(" ")}`);
+      assertEquals(out, allSame(sizes));
     });
   }
   await server.stop();
 }
 
+/** Many connections at once, each way: all stay open; then all carry something and end. */
 async function manyConnections(step: Step, passt: Passt, guest: Guest): Promise<void> {
   const program = await peer();
-  const [small, wide] = ["2000", `${MANY}`];
   const server = await passt.bed.serveRemote([program, "serve", `${PORT}`], { tcp: PORT });
-  await step(`opens ${MANY} connections at once`, async () => {
-    const line = `peer short ${Net.REMOTE4} ${PORT} ${MANY} ${small} ${wide}`;
-    assertMatch(await guest.must(line, MANY_TIMEOUT_MS), new RegExp(`^ok ${MANY} failed 0`));
+  const outward = [Net.REMOTE4, `${PORT}`, `${MANY}`];
+  const inward = [Net.HOST4, `${FORWARDED.rangeFrom}`, `${MANY}`];
+  const options = { timeoutMs: MANY_TIMEOUT_MS };
+  await step(`holds ${MANY} connections that it has opened`, async () => {
+    const out = await guest.must(["peer", "hold", ...outward].join(" "), MANY_TIMEOUT_MS);
+    assertStringIncludes(out, `open ${MANY} failed 0`);
   });
+  await step(`holds ${MANY} connections that it has accepted`, async () => {
+    const { stdout } = await passt.bed.runRemote([program, "hold", ...inward], options);
+    assertStringIncludes(stdout, `open ${MANY} failed 0`);
+  });
+  // those of Debian's passt of 2023 hang when the guest sends and closes its side at once
+  if (isTubetti()) {
+    await step(`has ${MANY} short conversations at once, each way`, async () => {
+      const line = ["peer", "short", ...outward, `${CONVERSATION}`, `${MANY}`].join(" ");
+      assertStringIncludes(await guest.must(line, MANY_TIMEOUT_MS), `ok ${MANY} failed 0`);
+      const command = [program, "short", ...inward, `${CONVERSATION}`, `${MANY}`];
+      const { stdout } = await passt.bed.runRemote(command, options);
+      assertStringIncludes(stdout, `ok ${MANY} failed 0`);
+    });
+  }
   await server.stop();
-  await step(`accepts ${MANY} connections at once`, async () => {
-    const port = `${FORWARDED.rangeFrom}`;
-    const command = [program, "short", Net.HOST4, port, `${MANY}`, small, wide];
-    const result = await passt.bed.runRemote(command, { timeoutMs: MANY_TIMEOUT_MS });
-    assertMatch(result.stdout, new RegExp(`^ok ${MANY} failed 0`), describe(command, result));
-  });
 }
 
 /** Starts echo servers in the guest: TCP and UDP on each port. */
@@ -146,38 +165,35 @@ async function serveInGuest(guest: Guest, ports: readonly number[]): Promise<voi
 
 type Place = "host" | "remote";
 
-/** A line that goes through a forwarded port to the guest's echo server and back. */
-async function echoed(
+/** A few bytes go through a forwarded port to the guest's echo server and back. */
+async function echoes(
   bed: Testbed,
   place: Place,
-  protocol: "TCP" | "UDP",
+  protocol: "tcp" | "udp",
   target: string,
   port: number,
-): Promise<string> {
-  const to = `${protocol}:${target}:${port}`;
-  const command = ["socat", "-t", "5", "-T", "5", "-", `${to}`];
-  const options = { stdin: `hello ${port}\n` };
-  const result = await (place === "host" ? bed.runHost : bed.runRemote).call(bed, command, options);
-  return result.stdout.trim();
+): Promise<void> {
+  const command = [await peer(), "echo", target, `${port}`, protocol, `${GREETING}`];
+  const result = await (place === "host" ? bed.runHost : bed.runRemote).call(bed, command);
+  assertEquals([port, result.stdout], [port, allSame([GREETING])], result.stderr);
 }
 
+/** Ways to a forwarded port: from where, and at which address. */
+const WAYS: readonly [Place, string][] = [
+  ["remote", Net.HOST4],
+  ["remote", Net.HOST6],
+  ["host", "127.0.0.1"],
+  ["host", "::1"],
+];
+
 async function forwards(step: Step, passt: Passt, ports: number[]): Promise<void> {
-  const targets: [Place, string][] = [
-    ["remote", Net.HOST4],
-    ["remote", `[${Net.HOST6}]`],
-    ["host", "127.0.0.1"],
-    ["host", "[::1]"],
-  ];
-  for (const [place, target] of targets) {
-    for (const protocol of ["TCP", "UDP"] as const) {
-      await step(`is reached by ${protocol} at ${target}, from the ${place}`, async () => {
-        for (const port of ports) {
-          assertEquals(
-            await echoed(passt.bed, place, protocol, target, port),
-            `hello ${port}`,
-          );
-        }
-      });
+  for (const protocol of ["tcp", "udp"] as const) {
+    for (const [place, target] of WAYS) {
+      for (const port of ports) {
+        await step(`is reached at ${protocol} port ${port} of ${target}`, async () => {
+          await echoes(passt.bed, place, protocol, target, port);
+        });
+      }
     }
   }
 }
@@ -190,9 +206,9 @@ async function learning(step: Step, passt: Passt, guest: Guest): Promise<void> {
       `ip addr add ${OTHER_ADDRESS}/24 dev ${CARD} && ${via}`;
     await guest.must(change);
     await guest.must(`ping -c 1 -W 5 ${Net.REMOTE4}`);
-    const port = FORWARDED.rangeFrom;
-    assertEquals(await echoed(passt.bed, "remote", "TCP", Net.HOST4, port), `hello ${port}`);
-    assertEquals(await echoed(passt.bed, "remote", "UDP", Net.HOST4, port), `hello ${port}`);
+    for (const protocol of ["tcp", "udp"] as const) {
+      await echoes(passt.bed, "remote", protocol, Net.HOST4, FORWARDED.rangeFrom);
+    }
   });
 }
 
@@ -214,8 +230,7 @@ async function successor(step: Step, passt: Passt): Promise<void> {
     await switchOn(guest);
     assertEquals((await dhcp(guest))["ip"], Net.HOST4);
     await serveInGuest(guest, [FORWARDED.rangeTo]);
-    const port = FORWARDED.rangeTo;
-    assertEquals(await echoed(passt.bed, "remote", "TCP", Net.HOST4, port), `hello ${port}`);
+    await echoes(passt.bed, "remote", "tcp", Net.HOST4, FORWARDED.rangeTo);
   });
   await step("may end without a word", async () => {
     await guest.kill();
@@ -270,7 +285,7 @@ for (const transport of TRANSPORTS) {
       const step = t.step.bind(t);
       await using bed = await Testbed.create();
       await bed.runHost(["sysctl", "-q", "-w", EPHEMERAL]);
-      const options = ["-m", `${ETHERNET_MTU}`, "-t", "all", "-u", "all"];
+      const options = ["-m", `${ETHERNET_MTU}`, "-t", ALL, "-u", ALL];
       await using passt = await Passt.start(bed, { transport, options });
       await using guest = await passt.guest({ memoryMb: await bulkMemory() });
       await configuration(step, guest, ETHERNET_MTU);
@@ -287,5 +302,3 @@ for (const transport of TRANSPORTS) {
     },
   });
 }
-
-void GUEST_MAC;

@@ -31,7 +31,7 @@ export function wasmSumming(size: number): Summing {
   const module = new WebAssembly.Module(CHECKSUM_WASM);
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
   return {
-    arena: new Arena(size, { over: memory }),
+    arena: new Arena(size, { over: memory.buffer as ArrayBuffer }),
     sum: exports.sum as Summing["sum"],
     copySum: exports.copySum as Summing["copySum"],
   };

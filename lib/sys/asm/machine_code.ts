@@ -8,7 +8,7 @@
  */
 import { PAGE_SIZE } from "../arena.ts";
 import { check, lastError } from "../errno.ts";
-import { libc } from "../libc.ts";
+import { libc } from "../libc_rare.ts";
 
 /** Processor architectures there is machine code for. */
 export type Architecture = "x86_64" | "aarch64";

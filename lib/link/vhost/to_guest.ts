@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * Frames into a guest's receive ring.
+ *
+ * Theory of operation: {@linkcode ToGuest.place} looks at as many available chains as a frame needs
+ * and points iovecs to where its payload belongs in them, behind the virtio network header and the
+ * frame's own headers; nothing is taken from the ring yet. {@linkcode ToGuest.send} then copies the
+ * headers in front, and takes only the chains that the frame, as long as it has become, fills. So
+ * payload goes from a socket to the guest's buffers in one copy. A reservation that does not lead to
+ * frames is forgotten. Frames without one are copied whole from their slot.
+ *
+ * With mergeable receive buffers (VIRTIO_NET_F_MRG_RXBUF) a frame takes as many chains as it needs,
+ * else it must fit in one (virtio 1.1 §5.1.6.4).
+ *
+ * When there is no room for bulk data, {@linkcode ToGuest.writable} is false until the guest kicks. A
+ * driver fills its ring again when half of it is used up, at the latest: what does not fit although
+ * half of the ring or more is available may never fit. It is not waited for then, but built in the slot and
+ * dropped if it does not fit when it is sent, as any network drops what is too large for it. For rings so small
+ * that this could happen to super-frames, {@linkcode ToGuest.roomy} is false.
+ *
+ * @module
+ */
+import { E } from "../../sys/errno.ts";
+import { virtioNetHdrV1 } from "../../sys/layout.ts";
+import type { Message } from "../../sys/message.ts";
+import { VNET_HEADER_SIZE } from "../../sys/tun.ts";
+import { fold, invertUdp, sum } from "../../wire/checksum.ts";
+import { MAX_PIECES, SLOT_FRAME_SIZE, TX_SLOTS } from "../link.ts";
+import type { Slots } from "../slots.ts";
+import { Pieces, type Windows } from "./pieces.ts";
+import { MAX_CHAIN, type Queue, VRING_DESC_F_WRITE } from "./queue.ts";
+
+const { flags: FLAGS, gso_type: GSO_TYPE, hdr_len: HDR_LEN, gso_size: GSO_SIZE } =
+  virtioNetHdrV1.at;
+const { csum_start: CSUM_START, csum_offset: CSUM_OFFSET, num_buffers: NUM_BUFFERS } =
+  virtioNetHdrV1.at;
+const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1; // linux/virtio_net.h
+
+/** Chains, and pieces of them, that all frames reserved at a time have at most. */
+const MAX_CHAINS = 4096;
+const MAX_PIECES_RESERVED = 8192;
+/** How often a ring that is just being filled is looked at again. */
+const LOOKS = 4;
+/** Mergeable buffers have at least this size (virtio 1.1 §5.1.6.3.1, linux drivers/net/virtio_net.c). */
+const USUAL_BUFFER = 1536;
+/** What became of looking for room. */
+const FITS = 0, LATER = 1, NEVER = 2;
+
+/** The sending half of a link over virtqueues. */
+export class ToGuest {
+  /** Whether a frame may take several chains (VIRTIO_NET_F_MRG_RXBUF). */
+  mergeable = false;
+  /** Whether the guest completes checksums (VIRTIO_NET_F_GUEST_CSUM). */
+  checksums = true;
+  #writable = true;
+  readonly #queue: Queue;
+  readonly #memory: Windows;
+  readonly #slots: Slots;
+  readonly #pieces = new Pieces(MAX_PIECES_RESERVED);
+  /** Chains reserved, from the oldest available on: first descriptor, bytes. */
+  readonly #heads = new Int32Array(MAX_CHAINS);
+  readonly #sizes = new Int32Array(MAX_CHAINS);
+  #chains = 0;
+  /** Descriptors that they take. */
+  #descriptors = 0;
+  /** Per slot reserved: its first chain and piece, bytes of all headers, and of the whole frame. */
+  readonly #firstChain = new Int32Array(TX_SLOTS + 1);
+  readonly #firstPiece = new Int32Array(TX_SLOTS + 1);
+  readonly #headers = new Int32Array(TX_SLOTS);
+  readonly #total = new Int32Array(TX_SLOTS);
+  /** Slots reserved, and sent of them. */
+  #reserved = 0;
+  #sent = 0;
+
+  /**
+   * @param queue the guest's receive ring
+   * @param slots with room for the virtio header before each
+   */
+  constructor(queue: Queue, memory: Windows, slots: Slots) {
+    this.#queue = queue;
+    this.#memory = memory;
+    this.#slots = slots;
+  }
+
+  /** Whether frames of 64 KiB always find room in a ring that its driver keeps half full. */
+  get roomy(): boolean {
+    if (!this.mergeable) return true;
+    return this.#queue.size / 2 * USUAL_BUFFER >= VNET_HEADER_SIZE + SLOT_FRAME_SIZE;
+  }
+
+  /** As in `Link`; true also when the queue does not run: frames are dropped then. */
+  get writable(): boolean {
+    return this.#writable || !this.#queue.running;
+  }
+
+  /** The guest has kicked, or the queue was started. */
+  kicked(): void {
+    this.#forget();
+    this.#queue.unwatch();
+    this.#writable = true;
+  }
+
+  /** Gives up what was reserved. */
+  #forget(): void {
+    this.#reserved = 0;
+    this.#sent = 0;
+    this.#chains = 0;
+    this.#descriptors = 0;
+    this.#pieces.count = 0;
+  }
+
+  /** Gives up what was reserved for `slot`, the newest. */
+  #forgetSlot(slot: number): void {
+    this.#chains = this.#firstChain[slot];
+    this.#pieces.count = this.#firstPiece[slot];
+  }
+
+  /** As `Link.place`. */
+  place(message: Message, piece: number, slot: number, headers: number, length: number): number {
+    if (slot === 0) this.#forget();
+    const fit = this.#placeable(slot) ? this.#room(slot, headers, length) : NEVER;
+    if (fit === LATER) return 0;
+    const off = VNET_HEADER_SIZE + headers;
+    if (fit === NEVER) {
+      message.set(piece, this.#slots.arena, this.#slots.txOffset[slot] + headers, length);
+      return 1;
+    }
+    this.#reserved = slot + 1;
+    const first = this.#firstPiece[slot];
+    return this.#pieces.point(this.#memory, first, off, length, message, piece);
+  }
+
+  /** Whether payload for `slot` may lie in the guest's buffers: all slots before it have theirs there. */
+  #placeable(slot: number): boolean {
+    return this.checksums && this.#queue.running && slot === this.#reserved && this.#sent === 0;
+  }
+
+  /** Reserves chains for a frame that {@linkcode place} is asked for. */
+  #room(slot: number, headers: number, length: number): number {
+    const total = VNET_HEADER_SIZE + headers + length;
+    let fit = this.#reserve(slot, headers, total);
+    for (let k = 0; fit === LATER && slot === 0; k++) {
+      const halfFull = this.#descriptors >= this.#queue.size / 2;
+      this.#forget();
+      if (halfFull || k === LOOKS) return NEVER;
+      if (!this.#queue.watch()) {
+        this.#writable = false;
+        return LATER;
+      }
+      fit = this.#reserve(slot, headers, total);
+    }
+    if (fit === FITS) {
+      const first = this.#firstPiece[slot];
+      if (this.#pieces.span(first, total - length, length) <= MAX_PIECES) return FITS;
+      fit = NEVER; // bulk data in tiny buffers: no way to be fast
+    }
+    this.#forgetSlot(slot);
+    return fit;
+  }
+
+  /** Adds the chains that `total` bytes need to those reserved, for `slot`. */
+  #reserve(slot: number, headers: number, total: number): number {
+    const queue = this.#queue, pieces = this.#pieces;
+    this.#firstChain[slot] = this.#chains;
+    this.#firstPiece[slot] = pieces.count;
+    this.#headers[slot] = headers;
+    this.#total[slot] = total;
+    let room = 0;
+    do {
+      const k = this.#chains;
+      if (k === MAX_CHAINS || pieces.count + MAX_CHAIN > MAX_PIECES_RESERVED) return NEVER;
+      if (!queue.has(k)) return queue.running ? LATER : NEVER;
+      if (!queue.walk(k, VRING_DESC_F_WRITE, pieces)) return NEVER;
+      if (queue.bytes < VNET_HEADER_SIZE) {
+        queue.fail("receive buffer shorter than the header");
+        return NEVER;
+      }
+      this.#heads[k] = queue.head;
+      this.#sizes[k] = queue.bytes;
+      this.#chains = k + 1;
+      this.#descriptors += queue.descriptors;
+      room += queue.bytes;
+    } while (room < total && this.mergeable);
+    return room >= total ? FITS : NEVER;
+  }
+
+  /** As `Link.send`. */
+  send(
+    slot: number,
+    length: number,
+    headerLength: number,
+    csumStart: number,
+    csumOffset: number,
+    gsoType: number,
+    gsoSize: number,
+  ): number {
+    const total = VNET_HEADER_SIZE + length;
+    let copied = total;
+    if (slot === this.#sent && slot < this.#reserved && total <= this.#total[slot]) {
+      copied = Math.min(total, VNET_HEADER_SIZE + this.#headers[slot]);
+    } else {
+      this.#forget();
+      if (!this.#queue.running) return -E.ENETDOWN;
+      const fit = this.#reserve(slot, length, total);
+      if (fit !== FITS) {
+        this.#forget();
+        return fit === LATER ? -E.ENOBUFS : -E.EMSGSIZE;
+      }
+    }
+    const off = this.#slots.txOffset[slot];
+    if (csumStart > 0 && !this.checksums) {
+      this.#complete(off, length, csumStart, csumOffset);
+      csumStart = 0;
+    }
+    const view = this.#slots.arena.dv, vnet = off - VNET_HEADER_SIZE;
+    view.setUint8(vnet + FLAGS, csumStart > 0 ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0);
+    view.setUint8(vnet + GSO_TYPE, gsoType);
+    view.setUint16(vnet + HDR_LEN, headerLength, true);
+    view.setUint16(vnet + GSO_SIZE, gsoSize, true);
+    view.setUint16(vnet + CSUM_START, csumStart, true);
+    view.setUint16(vnet + CSUM_OFFSET, csumStart > 0 ? csumOffset : 0, true);
+    this.#hand(slot, total, copied);
+    return 0;
+  }
+
+  /** Completes a checksum in the slot, for a guest that does not. */
+  #complete(off: number, length: number, csumStart: number, csumOffset: number): void {
+    const { dv } = this.#slots.arena;
+    const start = off + csumStart;
+    const folded = fold(sum(dv, start, length - csumStart));
+    dv.setUint16(start + csumOffset, invertUdp(folded)); // the same, to all others, as 0
+  }
+
+  /** Copies the first `copied` bytes of the frame in `slot` to its chains, and gives those to the guest. */
+  #hand(slot: number, total: number, copied: number): void {
+    const queue = this.#queue, { arena, txOffset } = this.#slots;
+    const first = this.#firstChain[slot];
+    let buffers = 1;
+    for (let left = total - this.#sizes[first]; left > 0; buffers++) {
+      left -= this.#sizes[first + buffers];
+    }
+    const vnet = txOffset[slot] - VNET_HEADER_SIZE;
+    arena.dv.setUint16(vnet + NUM_BUFFERS, buffers, true);
+    this.#pieces.store(this.#memory, this.#firstPiece[slot], arena, vnet, copied);
+    for (let k = first, left = total; left > 0; k++) {
+      const bytes = Math.min(left, this.#sizes[k]);
+      queue.use(this.#heads[k], bytes);
+      left -= bytes;
+    }
+    queue.advance(buffers);
+    const last = slot + 1 < this.#reserved ? this.#firstChain[slot + 1] : this.#chains;
+    // after a frame that has become shorter than reserved, chains would be used out of turn
+    if (this.#sent + 1 < this.#reserved && first + buffers === last) this.#sent++;
+    else this.#forget();
+    if (copied < total) queue.publish(); // bulk data: the guest may begin with it
+  }
+
+  /** Lets the guest see all frames. @returns whether it is to be told */
+  flush(): boolean {
+    this.#queue.publish();
+    return this.#queue.wantsCall();
+  }
+}
