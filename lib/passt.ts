@@ -95,7 +95,7 @@ export function runPasst(
       notes: [
         ...host.notes,
         ...summary(network, options),
-        ...(path === null ? [] : usage(path, options.vhostUser)),
+        ...(path === "" ? [] : usage(path, options.vhostUser)),
       ],
       release: () => null,
     }, { signals, readiness, descriptors });

@@ -72,28 +72,23 @@ function serve(options: Options, guest: Guest, surroundings: Surroundings): numb
   const pcap = options.pcap === null ? null : new PcapFile(options.pcap);
   const { link, guestMac, tap } = openLink(options, namespace, host, network, pcap);
   const sockets = new GuestSockets(makerIn(namespace));
-  try {
-    return runInstance({
-      options,
-      network,
-      link,
-      guestMac,
-      guest: sockets,
-      bound: boundPorts(namespace, sockets),
-      handlers: {
-        childFd: guest.fd,
-        child: () => guest.status(),
-        linkLost: () => guest.onInterfaceLost(tap.ifname),
-      },
-      onSignal: (signal) => guest.onSignal(signal),
-      pcap,
-      notes: [...host.notes, ...guest.warnings, ...summary(network, options)],
-      release: () => guest.release(),
-    }, surroundings);
-  } catch (error) {
-    if (error instanceof CommandError) pcap?.discard();
-    throw error;
-  }
+  return runInstance({
+    options,
+    network,
+    link,
+    guestMac,
+    guest: sockets,
+    bound: boundPorts(namespace, sockets),
+    handlers: {
+      childFd: guest.fd,
+      child: () => guest.status(),
+      linkLost: () => guest.onInterfaceLost(tap.ifname),
+    },
+    onSignal: (signal) => guest.onSignal(signal),
+    pcap,
+    notes: [...host.notes, ...guest.warnings, ...summary(network, options)],
+    release: () => guest.release(),
+  }, surroundings);
 }
 
 /**

@@ -136,3 +136,8 @@ Deno.test("the exported FlowTable has the seed's operations", () => {
   assertEquals(table.freeCluster(0), { n: 3, next: 3 });
   assertEquals(new library.FlowTable().capacity, 131071);
 });
+
+Deno.test("tubetti pasta true 80 stays in the foreground, though it looks like a PID", async () => {
+  const { code, stdout, stderr } = await tubetti("pasta", "-q", "true", "80");
+  assertEquals([code, stdout, stderr.includes("PID")], [0, "", false]);
+});

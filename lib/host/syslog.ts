@@ -21,11 +21,11 @@ import {
   SOCK_NONBLOCK,
 } from "../sys/socket.ts";
 import { waitWritable } from "../sys/poll.ts";
+import { unixAddress } from "../sys/unix_socket.ts";
 import { encodeLine, lineBytes } from "./log_line.ts";
 
 const DEV_LOG = "/dev/log"; // _PATH_LOG, syslog.h
 const FACILITY_DAEMON = 3 << 3; // LOG_DAEMON, RFC 3164 §4.1.1
-const FAMILY_SIZE = 2; // sun_family, unix(7)
 const RETRY_MS = 1000;
 /** How long the logger may take for a message; one that took longer gets no time again. */
 const PATIENCE_MS = 100;
@@ -55,15 +55,6 @@ export function syslogTime(date: Date): string {
     .map((n) => `${n}`.padStart(2, "0"));
   const day = `${date.getDate()}`.padStart(2);
   return `${MONTHS[date.getMonth()]} ${day} ${hours}:${minutes}:${seconds}`;
-}
-
-/** `struct sockaddr_un` for a path (unix(7)). */
-function unixAddress(path: string): Uint8Array<ArrayBuffer> {
-  const name = new TextEncoder().encode(`${path}\0`);
-  const address = new Uint8Array(FAMILY_SIZE + name.length);
-  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
-  address.set(name, FAMILY_SIZE);
-  return address;
 }
 
 /** Sends records to the system logger. */

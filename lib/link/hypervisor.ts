@@ -14,6 +14,7 @@ import { monotonicMs } from "../sys/clock.ts";
 import { setCloseOnExec } from "../sys/descriptors.ts";
 import { check, E, errnoName, SysError } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
+import { hasHungUp } from "../sys/poll.ts";
 import { RateLimit } from "../sys/rate_limit.ts";
 import {
   AF_UNIX,
@@ -85,6 +86,7 @@ export class Hypervisor {
   #fd: number;
   #spare = -1;
   #left = false;
+  #closed = false;
 
   private constructor(path: string, listenFd: number, fd: number, oneOff: boolean) {
     this.path = path;
@@ -160,6 +162,14 @@ export class Hypervisor {
     return this.#left && this.#oneOff;
   }
 
+  /**
+   * Whether the connected hypervisor has closed its end. Its successor may wait already, and would be
+   * sent away if it was accepted before this one was let go of.
+   */
+  get gone(): boolean {
+    return this.#fd >= 0 && hasHungUp(this.#fd);
+  }
+
   /** Gives the socket's path to another user (chown(2)). @throws SysError */
   give(uid: number, gid: number): void {
     if (this.path === "" || !isStill(this.#absolute, this.#file)) return;
@@ -214,10 +224,11 @@ export class Hypervisor {
     this.#left = true;
   }
 
-  /** Closes everything, and removes the path if it is ours still. */
+  /** Closes everything, and removes the path if it is ours still. Does nothing the second time. */
   close(): void {
     this.disconnect();
-    if (this.listenFd < 0) return;
+    if (this.listenFd < 0 || this.#closed) return;
+    this.#closed = true;
     if (isStill(this.#absolute, this.#file)) libc.unlink(encoder.encode(`${this.#absolute}\0`));
     libc.close(this.listenFd);
     if (this.#spare >= 0) libc.close(this.#spare);

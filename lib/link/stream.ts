@@ -115,6 +115,7 @@ export class StreamLink implements Link {
 
   event(kind: number, events: number): boolean {
     if (kind === LISTEN) {
+      if (this.#hypervisor.gone) this.#left();
       if (this.#hypervisor.accept()) this.#connected();
       return false;
     }

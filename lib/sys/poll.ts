@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * poll(2) on one descriptor, for the rare write that must not block.
+ * poll(2) on one descriptor, for the rare question that epoll does not answer in time.
  *
  * @module
  */
@@ -8,6 +8,8 @@ import { pollfd } from "./layout.ts";
 import { libc } from "./libc.ts";
 
 const POLLOUT = 4; // asm-generic/poll.h
+const POLLHUP = 0x10; // asm-generic/poll.h
+const POLLRDHUP = 0x2000; // asm-generic/poll.h
 
 const request = new Uint8Array(pollfd.size);
 const view = new DataView(request.buffer);
@@ -36,4 +38,12 @@ export function waitWritable(fd: number, timeoutMs: number): boolean {
   view.setInt32(pollfd.at.fd, fd, true);
   view.setInt16(pollfd.at.events, POLLOUT, true);
   return libc.poll(request, 1, timeoutMs) > 0;
+}
+
+/** Whether the other end of a stream socket has been closed, whatever may still be read from ours. */
+export function hasHungUp(fd: number): boolean {
+  view.setInt32(pollfd.at.fd, fd, true);
+  view.setInt16(pollfd.at.events, POLLRDHUP, true);
+  if (libc.poll(request, 1, 0) <= 0) return false;
+  return (view.getInt16(pollfd.at.revents, true) & (POLLHUP | POLLRDHUP)) !== 0;
 }

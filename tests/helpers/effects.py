@@ -8,7 +8,7 @@ Servers and clients that tests of options use.
                                          one line each: "PROTO ADDR PORT: ANSWER", or nothing for an answer
   effects.py services INTERFACE          asks as clients of DHCP, DHCPv6 and neighbour discovery do that have
                                          no address yet, one line each: "dhcp OPTION HEX", "dhcpv6 OPTION HEX",
-                                         "ra OPTION HEX", "na"
+                                         "ra OPTION HEX", "na", "arp"
 """
 import selectors
 import socket
@@ -19,7 +19,7 @@ import time
 
 TIMEOUT = 1.5  # an answer takes milliseconds: this only decides how long a missing one is waited for
 TRIES = 2
-ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86DD  # linux/if_ether.h
+ETH_P_ALL, ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 3, 0x0800, 0x0806, 0x86DD  # linux/if_ether.h
 
 
 def family(address):
@@ -151,6 +151,8 @@ def shown(frame, kinds):
         kind, arguments = "ra", (frame[54 + 16:], 8, "!BB")
     elif frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 136:
         kind, arguments = "na", (b"", 1, "!BB")
+    elif frame[12:14] == b"\x08\x06":
+        kind, arguments = "arp", (b"", 1, "!BB")
     if kind is None or kind in kinds:
         return
     kinds.add(kind)
@@ -173,6 +175,9 @@ def questions(mac):
     yield multicast(servers), ETH_P_IPV6, packet6(ours, servers, 17, udp, 6)
     yield multicast(routers), ETH_P_IPV6, packet6(ours, routers, 58, b"\x85\0\0\0" + bytes(4), 2)
     yield multicast(node), ETH_P_IPV6, packet6(ours, node, 58, ns, 2)
+    # last: who answers this has had the others, and will not answer them any more
+    addresses = mac + bytes([192, 0, 2, 2]) + bytes(6) + bytes([192, 0, 2, 1])
+    yield b"\xff" * 6, ETH_P_ARP, struct.pack("!HHBBH", 1, ETH_P_IP, 6, 4, 1) + addresses
 
 
 def services(interface):
@@ -183,10 +188,12 @@ def services(interface):
     sock.bind((interface, ETH_P_ALL))
     kinds = set()
     for _ in range(TRIES):
+        if "arp" in kinds:
+            break
         for to, protocol, packet in questions(mac):
             sock.send(to + mac + struct.pack("!H", protocol) + packet)
         end = time.monotonic() + TIMEOUT
-        while len(kinds) < 4 and time.monotonic() < end:
+        while "arp" not in kinds and time.monotonic() < end:
             sock.settimeout(max(0.01, end - time.monotonic()))
             try:
                 frame, source = sock.recvfrom(65536)

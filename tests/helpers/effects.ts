@@ -72,6 +72,9 @@ export const MORE_ROUTE4 = "10.50.0.0/16";
 /** A second interface of the host, which also leads to the remote. */
 export const OTHER = { name: "other0", host4: "10.77.0.2", host6: "2001:db8:77::2" } as const;
 
+/** Addresses that options give a meaning; the remote has them, without servers. */
+export const UNUSED = ["192.0.2.53", "192.0.2.77", "192.0.2.78"] as const;
+
 const OTHER_LINES = {
   host: [
     `addr add ${SECOND4}/24 dev ${UPLINK}`,
@@ -83,6 +86,8 @@ const OTHER_LINES = {
     "route add ::/0 via 2001:db8:77::1 dev other0 metric 5000",
   ],
   remote: [
+    // nobody serves there: what is not sent elsewhere is refused at once
+    ...UNUSED.map((address) => `addr add ${address}/32 dev lo`),
     "addr add 10.77.0.1/24 dev other1",
     "addr add 2001:db8:77::1/64 dev other1 nodad",
     "link set other1 up",

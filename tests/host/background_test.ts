@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { needsBackground } from "../../lib/host/background.ts";
+import { needsBackground, seemsBackground } from "../../lib/host/background.ts";
 import { defaultOptions } from "../../lib/config/model.ts";
 import {
   killHard,
@@ -60,6 +60,35 @@ function openFiles(pid: number): string[] {
   );
   return links.filter((link) => !/^(anon_inode|socket):|_cache_v\d/.test(link));
 }
+
+for (
+  const [line, expected] of [
+    ["--netns /run/netns/a", true],
+    ["--config-net -t none --netns=a -q", true],
+    ["pasta 4711", true],
+    ["-P /tmp/file -l /tmp/f --runas 0 4711", true],
+    ["pasta", false],
+    ["-t 80 -- sleep 5", false],
+    ["-f 4711", false],
+    ["-qf 4711", false],
+    ["--netns a --foreground", false],
+    ["--netns a --fore", false],
+    ["--netns a --help", false],
+    ["--netns a -h", false],
+    ["--netns a --version", false],
+  ] as const
+) {
+  Deno.test(`seemsBackground() says ${expected} to ${line}`, () => {
+    assertEquals(seemsBackground(line.split(" ")), expected);
+  });
+}
+
+Deno.test("runInBackground() says so when the second process declines", async () => {
+  using place = new Case();
+  const { code, stderr } = await place.run(["decline"]);
+  assertEquals([code, stderr], [3, "starting\n"]);
+  assert(await place.isEmpty());
+});
 
 Deno.test("needsBackground() is for namespaces of others, unless -f is given", () => {
   const options = defaultOptions("pasta");

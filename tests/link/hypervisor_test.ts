@@ -35,6 +35,7 @@ Deno.test("listen() makes a socket that is ours alone, and close() removes it", 
     assertEquals([mode! & 0o777, isSocket, hypervisor.path], [0o600, true, path]);
     assertEquals([hypervisor.fd, hypervisor.accept()], [-1, false]);
     hypervisor.close();
+    hypervisor.close();
     assertThrows(() => Deno.lstatSync(path), Deno.errors.NotFound);
   });
 });

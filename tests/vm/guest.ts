@@ -70,9 +70,16 @@ export function hasKvm(): Promise<boolean> {
     .then(({ code }) => code === 0, () => false);
 }
 
-function networkOptions({ transport, socket, device, mac, memoryMb = MEMORY_MB }: GuestOptions) {
+/**
+ * Without this, QEMU 7.2 without KVM ends by SIGSEGV as soon as the driver starts a vhost-user device: it
+ * treats the device's message-signalled interrupts as if KVM delivered them. Interrupts by a line do.
+ */
+const LINE_INTERRUPT = ",vectors=0";
+
+function networkOptions(options: GuestOptions, kvm: boolean): string[] {
+  const { transport, socket, device, mac = GUEST_MAC, memoryMb = MEMORY_MB } = options;
   const properties = device ? `,${device}` : "";
-  const card = `virtio-net-pci,netdev=net,romfile=,mac=${mac ?? GUEST_MAC}${properties}`;
+  const card = `virtio-net-pci,netdev=net,romfile=,mac=${mac}${properties}`;
   if (transport === "stream") {
     const stream = `stream,id=net,server=off,addr.type=unix,addr.path=${socket}`;
     return ["-netdev", stream, "-device", card];
@@ -82,7 +89,7 @@ function networkOptions({ transport, socket, device, mac, memoryMb = MEMORY_MB }
     ...["-chardev", `socket,id=socket,path=${socket}`],
     ...["-netdev", "vhost-user,id=net,chardev=socket"],
     ...["-object", memory, "-numa", "node,memdev=memory"],
-    ...["-device", card],
+    ...["-device", card + (kvm ? "" : LINE_INTERRUPT)],
   ];
 }
 
@@ -108,15 +115,23 @@ export class Guest implements AsyncDisposable {
     const { kernel, initramfs } = await image();
     const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-guest-` });
     const began = performance.now();
-    const machine = await hasKvm() ? "accel=kvm" : "accel=tcg";
+    const kvm = await hasKvm();
     const qemu = new Background([
-      ...[QEMU, "-machine", `q35,${machine}`, "-cpu", "max", "-smp", `${options.processors ?? 1}`],
+      ...[
+        QEMU,
+        "-machine",
+        `q35,accel=${kvm ? "kvm" : "tcg"}`,
+        "-cpu",
+        "max",
+        "-smp",
+        `${options.processors ?? 1}`,
+      ],
       ...["-m", `${options.memoryMb ?? MEMORY_MB}`, "-nodefaults", "-nographic"],
       ...["-serial", `file:${folder}/console`, "-kernel", kernel, "-initrd", initramfs],
       ...["-append", KERNEL_OPTIONS, "-device", "virtio-serial-pci"],
       ...["-chardev", `socket,id=control,path=${folder}/control,server=on,wait=off`],
       ...["-device", "virtserialport,chardev=control"],
-      ...networkOptions(options),
+      ...networkOptions(options, kvm),
       ...(options.more ?? []),
     ], { mark: options.mark ?? "vm" });
     const close = () => Deno.removeSync(folder, { recursive: true });

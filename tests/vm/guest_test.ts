@@ -224,10 +224,20 @@ async function again(step: Step, passt: Passt, first: Guest): Promise<void> {
   });
 }
 
+/** Has the guest's driver let go of the card, and take it again. */
+async function rebind(guest: Guest): Promise<void> {
+  const folder = "/sys/bus/virtio/drivers/virtio_net";
+  const line = `cd ${folder}; n=$(echo virtio*); echo $n >unbind; echo $n >bind`;
+  await guest.must(line);
+  await switchOn(guest);
+}
+
 async function successor(step: Step, passt: Passt): Promise<void> {
   await using guest = await passt.guest({ mac: OTHER_MAC });
   await step("is followed by another guest, which has its own link address", async () => {
     await switchOn(guest);
+    assertEquals((await dhcp(guest))["ip"], Net.HOST4);
+    await rebind(guest);
     assertEquals((await dhcp(guest))["ip"], Net.HOST4);
     await serveInGuest(guest, [FORWARDED.rangeTo]);
     await echoes(passt.bed, "remote", "tcp", Net.HOST4, FORWARDED.rangeTo);
@@ -299,6 +309,42 @@ for (const transport of TRANSPORTS) {
       const ports = [...OF_ALL];
       await serveInGuest(guest, ports);
       await forwards(step, passt, ports);
+    },
+  });
+}
+
+/** What a driver may do without, as properties of QEMU's device. */
+const LESS: readonly [string, string][] = [
+  ["mergeable buffers", "mrg_rxbuf=off"],
+  ["indirect descriptors and event indices", "indirect_desc=off,event_idx=off"],
+  [
+    "checksums and segmentation by the device",
+    "csum=off,guest_csum=off,gso=off,host_tso4=off,host_tso6=off,guest_tso4=off,guest_tso6=off",
+  ],
+];
+const LESS_MEGABYTES = 16;
+
+for (const [what, device] of LESS) {
+  Deno.test({
+    name: `guest, vhost-user: does without ${what}`,
+    ...needs("vhost-user"),
+    async fn() {
+      await using bed = await Testbed.create();
+      await using passt = await Passt.start(bed, {
+        transport: "vhost-user",
+        options: ["--one-off"],
+      });
+      await using guest = await passt.guest({ device });
+      await configure(guest);
+      await using data = await Bulk.create(LESS_MEGABYTES);
+      for (const address of [Net.REMOTE4, Net.REMOTE6]) {
+        await data.fetch(bed, guest, address, PORT);
+        await data.send(bed, guest, address, PORT);
+      }
+      await rebind(guest);
+      assertEquals((await dhcp(guest))["ip"], Net.HOST4);
+      assertEquals(await guest.shutdown(), 0);
+      assertEquals(await passt.ended(), 0, passt.process.stderr);
     },
   });
 }

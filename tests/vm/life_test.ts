@@ -135,6 +135,7 @@ Deno.test({
     await using bed = await Testbed.create();
     for (const connected of [false, true]) {
       await using passt = await Passt.start(bed);
+      assert(await asked(passt.socket)); // it serves: before that, the signal ends a start
       using peer = connected ? await FramePeer.connect(passt.socket) : null;
       if (peer) assert(await peer.ask());
       passt.process.kill("SIGTERM");

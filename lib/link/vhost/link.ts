@@ -201,6 +201,7 @@ export class VhostLink implements Link {
   event(kind: number): boolean {
     switch (kind) {
       case LISTEN:
+        if (this.#hypervisor.gone) this.#disconnect("");
         if (this.#hypervisor.accept()) this.#connected();
         return false;
       case CONTROL:

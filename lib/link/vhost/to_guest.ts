@@ -12,7 +12,8 @@
  * With mergeable receive buffers (VIRTIO_NET_F_MRG_RXBUF) a frame takes as many chains as it needs,
  * else it must fit in one (virtio 1.1 §5.1.6.4).
  *
- * When there is no room for bulk data, {@linkcode ToGuest.writable} is false until the guest kicks. A
+ * When there is no room for bulk data, {@linkcode ToGuest.writable} is false until the guest kicks.
+ * Single frames wait in a {@linkcode Backlog} meanwhile, and nothing overtakes them. A
  * driver fills its ring again when half of it is used up, at the latest: what does not fit although
  * half of the ring or more is available may never fit. It is not waited for then, but built in the slot and
  * dropped if it does not fit when it is sent, as any network drops what is too large for it. For rings so small
@@ -20,6 +21,7 @@
  *
  * @module
  */
+import type { Arena } from "../../sys/arena.ts";
 import { E } from "../../sys/errno.ts";
 import { virtioNetHdrV1 } from "../../sys/layout.ts";
 import type { Message } from "../../sys/message.ts";
@@ -28,6 +30,7 @@ import { fold, invertUdp, sum } from "../../wire/checksum.ts";
 import { MAX_PIECES, SLOT_FRAME_SIZE, TX_SLOTS } from "../link.ts";
 import type { Slots } from "../slots.ts";
 import { Pieces, type Windows } from "./pieces.ts";
+import { Backlog } from "./backlog.ts";
 import { MAX_CHAIN, type Queue, VRING_DESC_F_WRITE } from "./queue.ts";
 
 const { flags: FLAGS, gso_type: GSO_TYPE, hdr_len: HDR_LEN, gso_size: GSO_SIZE } =
@@ -56,6 +59,7 @@ export class ToGuest {
   readonly #queue: Queue;
   readonly #memory: Windows;
   readonly #slots: Slots;
+  readonly #backlog = new Backlog();
   readonly #pieces = new Pieces(MAX_PIECES_RESERVED);
   /** Chains reserved, from the oldest available on: first descriptor, bytes. */
   readonly #heads = new Int32Array(MAX_CHAINS);
@@ -98,6 +102,34 @@ export class ToGuest {
     this.#forget();
     this.#queue.unwatch();
     this.#writable = true;
+    if (!this.#queue.running) this.#backlog.clear();
+    else this.#drain();
+  }
+
+  /** Has the guest kick when there is more room. @returns whether there is already */
+  #wait(): boolean {
+    if (this.#queue.watch()) return true;
+    this.#writable = false;
+    return false;
+  }
+
+  /** Sends what waits. @returns whether nothing waits any more */
+  #drain(): boolean {
+    const backlog = this.#backlog;
+    while (backlog.count > 0) {
+      this.#forget();
+      const total = backlog.length;
+      const fit = this.#reserve(0, total, total);
+      if (fit === FITS) this.#hand(0, backlog.arena, backlog.offset, total, total);
+      else if (fit === LATER) {
+        this.#forget();
+        if (this.#wait()) continue;
+        return false;
+      }
+      backlog.shift();
+    }
+    this.#forget();
+    return true;
   }
 
   /** Gives up what was reserved. */
@@ -117,7 +149,10 @@ export class ToGuest {
 
   /** As `Link.place`. */
   place(message: Message, piece: number, slot: number, headers: number, length: number): number {
-    if (slot === 0) this.#forget();
+    if (slot === 0) {
+      this.#forget();
+      if (this.#backlog.count > 0 && !this.#drain()) return 0;
+    }
     const fit = this.#placeable(slot) ? this.#room(slot, headers, length) : NEVER;
     if (fit === LATER) return 0;
     const off = VNET_HEADER_SIZE + headers;
@@ -143,10 +178,7 @@ export class ToGuest {
       const halfFull = this.#descriptors >= this.#queue.size / 2;
       this.#forget();
       if (halfFull || k === LOOKS) return NEVER;
-      if (!this.#queue.watch()) {
-        this.#writable = false;
-        return LATER;
-      }
+      if (!this.#wait()) return LATER;
       fit = this.#reserve(slot, headers, total);
     }
     if (fit === FITS) {
@@ -194,32 +226,44 @@ export class ToGuest {
     gsoType: number,
     gsoSize: number,
   ): number {
-    const total = VNET_HEADER_SIZE + length;
-    let copied = total;
-    if (slot === this.#sent && slot < this.#reserved && total <= this.#total[slot]) {
-      copied = Math.min(total, VNET_HEADER_SIZE + this.#headers[slot]);
-    } else {
-      this.#forget();
-      if (!this.#queue.running) return -E.ENETDOWN;
-      const fit = this.#reserve(slot, length, total);
-      if (fit !== FITS) {
-        this.#forget();
-        return fit === LATER ? -E.ENOBUFS : -E.EMSGSIZE;
-      }
-    }
-    const off = this.#slots.txOffset[slot];
+    const { arena, txOffset } = this.#slots;
+    const off = txOffset[slot], total = VNET_HEADER_SIZE + length;
     if (csumStart > 0 && !this.checksums) {
       this.#complete(off, length, csumStart, csumOffset);
       csumStart = 0;
     }
-    const view = this.#slots.arena.dv, vnet = off - VNET_HEADER_SIZE;
+    const view = arena.dv, vnet = off - VNET_HEADER_SIZE;
     view.setUint8(vnet + FLAGS, csumStart > 0 ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0);
     view.setUint8(vnet + GSO_TYPE, gsoType);
     view.setUint16(vnet + HDR_LEN, headerLength, true);
     view.setUint16(vnet + GSO_SIZE, gsoSize, true);
     view.setUint16(vnet + CSUM_START, csumStart, true);
     view.setUint16(vnet + CSUM_OFFSET, csumStart > 0 ? csumOffset : 0, true);
-    this.#hand(slot, total, copied);
+    if (slot === this.#sent && slot < this.#reserved && total <= this.#total[slot]) {
+      const copied = Math.min(total, VNET_HEADER_SIZE + this.#headers[slot]);
+      this.#hand(slot, arena, vnet, total, copied);
+      return 0;
+    }
+    return this.#sendWhole(slot, vnet, total);
+  }
+
+  /** Sends a frame that lies in its slot, now or when there is room. */
+  #sendWhole(slot: number, vnet: number, total: number): number {
+    const { arena } = this.#slots, backlog = this.#backlog;
+    this.#forget();
+    if (!this.#queue.running) return -E.ENETDOWN;
+    if (backlog.count === 0) {
+      const fit = this.#reserve(slot, total, total);
+      if (fit === FITS) {
+        this.#hand(slot, arena, vnet, total, total);
+        return 0;
+      }
+      const hopeless = fit === NEVER || this.#descriptors >= this.#queue.size / 2;
+      this.#forget();
+      if (hopeless) return -E.EMSGSIZE;
+    }
+    if (!backlog.push(arena, vnet, total)) return -E.ENOBUFS;
+    if (backlog.count === 1) this.#drain(); // it was full, and may be no more; else asks for a kick
     return 0;
   }
 
@@ -231,17 +275,19 @@ export class ToGuest {
     dv.setUint16(start + csumOffset, invertUdp(folded)); // the same, to all others, as 0
   }
 
-  /** Copies the first `copied` bytes of the frame in `slot` to its chains, and gives those to the guest. */
-  #hand(slot: number, total: number, copied: number): void {
-    const queue = this.#queue, { arena, txOffset } = this.#slots;
+  /**
+   * Copies the first `copied` of `total` bytes at `from`, which begin with the virtio header, to the
+   * chains reserved for `slot`, and gives those to the guest.
+   */
+  #hand(slot: number, arena: Arena, from: number, total: number, copied: number): void {
+    const queue = this.#queue;
     const first = this.#firstChain[slot];
     let buffers = 1;
     for (let left = total - this.#sizes[first]; left > 0; buffers++) {
       left -= this.#sizes[first + buffers];
     }
-    const vnet = txOffset[slot] - VNET_HEADER_SIZE;
-    arena.dv.setUint16(vnet + NUM_BUFFERS, buffers, true);
-    this.#pieces.store(this.#memory, this.#firstPiece[slot], arena, vnet, copied);
+    arena.dv.setUint16(from + NUM_BUFFERS, buffers, true);
+    this.#pieces.store(this.#memory, this.#firstPiece[slot], arena, from, copied);
     for (let k = first, left = total; left > 0; k++) {
       const bytes = Math.min(left, this.#sizes[k]);
       queue.use(this.#heads[k], bytes);
