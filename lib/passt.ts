@@ -42,8 +42,13 @@ export function openHypervisor(
 ): Hypervisor {
   if (fd !== null) return Hypervisor.connected(fd);
   const hypervisor = Hypervisor.listen(socketPath, oneOff);
-  if (identity) hypervisor.give(identity.uid, identity.gid);
-  return hypervisor;
+  try {
+    if (identity) hypervisor.give(identity.uid, identity.gid);
+    return hypervisor;
+  } catch (error) {
+    hypervisor.close();
+    throw error;
+  }
 }
 
 /** How QEMU is told to connect. */

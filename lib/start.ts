@@ -2,26 +2,39 @@
 /**
  * The start of the process that stays: from options to an exit code.
  *
- * Theory of operation: the order matters. What the caller left open is closed before anything of ours
- * is opened. The log and the process number's file, which may need root's rights, are opened before those are given up, and everything that
- * runs is loaded by then, because root's folders may hold it. Only then are namespaces made
- * (`pasta.ts`).
+ * Theory of operation: the order matters. The log and the process number's file are opened first: they may
+ * be descriptors of the caller (/dev/fd/N), which are closed next, and may need root's rights, which are
+ * given up after that. Everything that runs is loaded by then, because root's folders may hold it. Only
+ * then are namespaces made (`pasta.ts`). Once all is ready, a process that was root before lets nobody
+ * look into it: other processes of its new user could else read what only root may.
  *
  * @module
  */
 import type { Options } from "./config/options.ts";
-import { type Background, foregroundReadiness } from "./host/background.ts";
+import { type Background, foregroundReadiness, type Readiness } from "./host/background.ts";
+import { CommandError } from "./host/command_error.ts";
 import { closeInherited, tightenUmask } from "./host/hygiene.ts";
 import { assumeIdentity, identityChange } from "./host/identity.ts";
 import { finishLogging, setupLogging, switchToBackground } from "./host/logging.ts";
 import { PidFile } from "./host/pid_file.ts";
 import type { Hypervisor } from "./link/hypervisor.ts";
+import { hideMemory } from "./sys/credentials.ts";
 
 type Passt = typeof import("./passt.ts");
 type Pasta = typeof import("./pasta.ts");
 
 /** A literal `import()` of either would have the runtime read both. */
 const PASST = "./passt.ts", PASTA = "./pasta.ts";
+
+/** Keeps other processes of our user out once all is ready; until then we need our own files in /proc. */
+function thenHidden(readiness: Readiness): Readiness {
+  return {
+    ready() {
+      readiness.ready();
+      hideMemory();
+    },
+  };
+}
 
 /**
  * Runs an instance in this process, to its end.
@@ -33,19 +46,23 @@ const PASST = "./passt.ts", PASTA = "./pasta.ts";
 export async function start(options: Options, background: Background | null): Promise<number> {
   const passt: Passt | null = options.mode === "passt" ? await import(PASST) : null;
   const pasta: Pasta | null = passt ? null : await import(PASTA);
-  closeInherited(options.fd === null ? [] : [options.fd]);
   tightenUmask();
   setupLogging(options);
   const change = passt ? identityChange(options.runas, null) : identityChange(options.runas);
   const pidFile = options.pidFile === null ? null : PidFile.open(options.pidFile);
   let hypervisor: Hypervisor | null = null;
   try {
+    closeInherited(options.fd === null ? [] : [options.fd]);
     hypervisor = passt?.openHypervisor(options, change?.identity ?? null) ?? null;
     assumeIdentity(change);
-    const readiness = background?.readiness(pidFile, switchToBackground) ??
+    const told = background?.readiness(pidFile, switchToBackground) ??
       foregroundReadiness(pidFile);
+    const readiness = change?.identity ? thenHidden(told) : told;
     if (passt) return passt.runPasst(options, hypervisor!, readiness);
     return pasta!.runPasta(options, readiness);
+  } catch (error) {
+    if (error instanceof CommandError) pidFile?.undo();
+    throw error;
   } finally {
     hypervisor?.close();
     pidFile?.close();

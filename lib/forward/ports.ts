@@ -124,19 +124,21 @@ function checkWords(items: readonly PortItem[], auto: boolean): void {
   }
 }
 
-/** For each port the next one that is not excluded, itself included; beyond the last: none. */
-function nextIncluded(excluded: readonly (readonly [number, number])[]): Uint32Array {
-  const edges = new Int32Array(MAX_PORT + 2); // difference of exclusions that begin and end there
-  for (const [first, last] of excluded) {
-    edges[first]++;
-    edges[last + 1]--;
+/** A range of ports: first and last. */
+type Range = readonly [first: number, last: number];
+
+/** What is left of a range without others. @param excluded sorted by their first ports */
+function without([first, last]: Range, excluded: readonly Range[]): Range[] {
+  const left: Range[] = [];
+  let next = first;
+  for (const [from, to] of excluded) {
+    if (to < next) continue;
+    if (from > last) break;
+    if (from > next) left.push([next, from - 1]);
+    next = to + 1;
   }
-  for (let port = 1; port <= MAX_PORT; port++) edges[port] += edges[port - 1];
-  const next = new Uint32Array(MAX_PORT + 2).fill(MAX_PORT + 1);
-  for (let port = MAX_PORT; port >= 1; port--) {
-    next[port] = edges[port] > 0 ? next[port + 1] : port;
-  }
-  return next;
+  if (next <= last) left.push([next, last]);
+  return left;
 }
 
 /** Address that an item listens on. */
@@ -171,21 +173,21 @@ class Claims {
 }
 
 /** Rules of items, without the excluded ports. */
-function expand(spec: PortSpec, items: readonly PortItem[], next: Uint32Array): PortRule[] {
+function expand(
+  spec: PortSpec,
+  items: readonly PortItem[],
+  excluded: readonly Range[],
+): PortRule[] {
   const rules: PortRule[] = [];
-  const claims = new Claims(items);
+  const claims = items.length > 1 ? new Claims(items) : null; // one alone overlaps nothing
   const auto = spec.items.some(({ kind }) => kind === "auto");
   items.forEach((item, index) => {
     const address = listenAddress(spec, item);
     const { target, kind } = item, { device } = spec;
-    let first = next[item.first];
-    while (first <= item.last) {
-      let last = first;
-      claims.claim(first, index, address);
-      while (last < item.last && next[last + 1] === last + 1) claims.claim(++last, index, address);
+    for (const [first, last] of without([item.first, item.last], excluded)) {
+      for (let port = first; claims && port <= last; port++) claims.claim(port, index, address);
       const to = item.to + first - item.first;
       rules.push({ first, last, to, address, device, target, weak: kind !== "ports", auto });
-      first = next[last + 1];
     }
   });
   return rules;
@@ -228,10 +230,11 @@ export function parsePortSpec(text: string, options: PortSpecOptions = {}): Port
   const ranges = spec.items.filter(({ kind }) => kind === "ports");
   const everything = spec.items.find(({ kind }) => kind === "all") ?? EVERYTHING;
   const excluded = spec.items.filter(({ kind }) => kind === "excluded")
-    .map(({ first, last }): [number, number] => [first, last]);
-  if (ranges.length === 0) excluded.push([...options.ephemeral ?? DEFAULT_EPHEMERAL]);
+    .map(({ first, last }): Range => [first, last]);
+  if (ranges.length === 0) excluded.push(options.ephemeral ?? DEFAULT_EPHEMERAL);
+  excluded.sort(([a], [b]) => a - b);
   const items = ranges.length === 0 ? [everything] : ranges;
-  const rules = expand(spec, items, nextIncluded(excluded));
+  const rules = expand(spec, items, excluded);
   if (rules.length === 0) refuse("every port is excluded");
   return merged(rules);
 }

@@ -20,6 +20,7 @@ import { getLogger } from "@std/log";
 import { ConfigError, shown } from "../config/error.ts";
 import type { Options } from "../config/options.ts";
 import { E, errnoName, SysError } from "../sys/errno.ts";
+import { leadsTo, statusOf } from "../sys/file.ts";
 import { libc } from "../sys/libc.ts";
 import {
   closeNamespace,
@@ -84,15 +85,19 @@ function open({ path, what, type }: NamespaceFile): number {
   throw new ConfigError(`${what}: not a ${kind} namespace`);
 }
 
-/** Device and inode of an open namespace: two are the same when these are. */
-function identity(fd: number): Deno.FileInfo {
-  return Deno.statSync(`/proc/self/fd/${fd}`);
+/** What `--userns` names. */
+function namedUserNamespace(path: string): NamespaceFile {
+  return { path, what: `--userns ${shown(path)}`, type: CLONE.NEWUSER };
+}
+
+/** Opens the user namespace that `--userns` names. @throws ConfigError */
+export function openUserNamespace(path: string): number {
+  return open(namedUserNamespace(path));
 }
 
 /** Whether a namespace is one that we are in. */
 function isOurs(fd: number, name: "net" | "user"): boolean {
-  const its = identity(fd), ours = Deno.statSync(`/proc/self/ns/${name}`);
-  return its.dev === ours.dev && its.ino === ours.ino;
+  return leadsTo(`/proc/self/ns/${name}`, statusOf(fd).identity);
 }
 
 /** Opens the namespaces. @param user null: we have the rights that we need */
@@ -117,9 +122,7 @@ function openNamespaces(network: NamespaceFile, user: NamespaceFile | null): Nam
 /** The files that the options name. */
 function filesOf(options: Options): { network: NamespaceFile; user: NamespaceFile | null } {
   const { target, userns, netnsOnly } = options;
-  const named = userns === null
-    ? null
-    : { path: userns, what: `--userns ${shown(userns)}`, type: CLONE.NEWUSER };
+  const named = userns === null ? null : namedUserNamespace(userns);
   if (target.kind === "pid") {
     const what = `PID ${target.pid}`, folder = `/proc/${target.pid}/ns`;
     const own = netnsOnly ? null : { path: `${folder}/user`, what, type: CLONE.NEWUSER };
@@ -167,7 +170,7 @@ function openJoined(network: NamespaceFile, user: NamespaceFile | null): Namespa
 
 /** What tells of the namespace's end. */
 function watch({ path }: NamespaceFile, net: number, pidfd: number): NamespaceWatch {
-  return pidfd < 0 ? watchPath(path, identity(net)) : watchProcess(pidfd);
+  return pidfd < 0 ? watchPath(path, statusOf(net).identity) : watchProcess(pidfd);
 }
 
 /** Opens everything. @throws ConfigError or SysError; nothing is left open then */

@@ -6,12 +6,12 @@
  * @module
  */
 import { getLogger } from "@std/log";
-import { ConfigError, shown } from "../config/error.ts";
 import type { Options } from "../config/options.ts";
+import { libc } from "../sys/libc.ts";
 import { closeNamespace, type Namespace, openNamespace } from "../sys/namespace.ts";
 import { catches, sharesForeground, SIGNAL_BASE } from "../sys/process.ts";
 import { SIG, type Signals } from "../sys/signal.ts";
-import { attachGuest } from "./attach.ts";
+import { attachGuest, openUserNamespace } from "./attach.ts";
 import { type GuestProcess, spawnGuest } from "./spawn.ts";
 
 /** A namespace to give a network to, and what it means for us when something happens to it. */
@@ -106,12 +106,12 @@ export type CommandSignals = Pick<Signals, "ignored" | "mask">;
 export function openGuest(options: Options, { ignored, mask }: CommandSignals): Guest {
   const { target, userns, netnsOnly } = options;
   if (target.kind !== "command") return attachGuest(options);
-  if (userns !== null) {
-    throw new ConfigError(
-      `--userns ${shown(userns)}: not available yet for a command (it is with PID and --netns)`,
-    );
+  const spawn = { command: options.command, ignored, mask, sameUser: netnsOnly };
+  if (userns === null) return new CommandGuest(spawnGuest(spawn));
+  const userNamespace = openUserNamespace(userns);
+  try {
+    return new CommandGuest(spawnGuest({ ...spawn, userNamespace }));
+  } finally {
+    libc.close(userNamespace);
   }
-  return new CommandGuest(
-    spawnGuest({ command: options.command, ignored, mask, sameUser: netnsOnly }),
-  );
 }

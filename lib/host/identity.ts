@@ -114,11 +114,11 @@ export function identityChange(
 export function assumeIdentity(change: IdentityChange | null): void {
   if (change === null) return;
   if (change.identity === null) {
-    getLogger().warn(`Started as root, and stays root: nobody else may use ${TUN_DEVICE}`);
+    getLogger().info(`Started as root, and stays root: nobody else may use ${TUN_DEVICE}`);
     return;
   }
   if (change.unasked) {
-    getLogger().warn("Started as root: running as nobody (--runas 0 stays root)");
+    getLogger().info("Started as root: running as nobody (--runas 0 stays root)");
   }
   becomeUser(change.identity);
 }

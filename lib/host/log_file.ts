@@ -23,6 +23,7 @@
 import { BaseHandler, type LevelName, LogLevels, type LogRecord } from "@std/log";
 import { monotonicMs } from "../sys/clock.ts";
 import { E, SysError } from "../sys/errno.ts";
+import { linkHint, openNamed, statusOf } from "../sys/file.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { encodeLine, lineBytes, MAX_LINE } from "./log_line.ts";
 
@@ -97,11 +98,11 @@ export class LogFileHandler extends BaseHandler {
   /** Opens the file, creates it if need be, and appends the header. @throws SysError */
   override setup(): void {
     const { filename, header } = this.#options;
-    const path = new TextEncoder().encode(`${filename}\0`);
     const flags = O_RDWR | O_CREAT | O_NOCTTY | O_APPEND | O_NONBLOCK | O_CLOEXEC;
-    this.#fd = libc.open(path, flags, MODE);
-    if (this.#fd < 0) throw new SysError("open", filename, errno());
-    this.#sized = Deno.statSync(`/proc/self/fd/${this.#fd}`).isFile;
+    const fd = openNamed(filename, flags, MODE);
+    if (fd < 0) throw new SysError("open", filename, -fd, linkHint(-fd));
+    this.#fd = fd;
+    this.#sized = statusOf(fd).isRegular;
     this.log(header);
   }
 

@@ -25,6 +25,7 @@ import { VERSION } from "../config/version.ts";
 import type { Options } from "../config/model.ts";
 import { monotonicMs } from "../sys/clock.ts";
 import { E, SysError } from "../sys/errno.ts";
+import { openReason } from "../sys/file.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { waitWritable } from "../sys/poll.ts";
 import { LogFileHandler } from "./log_file.ts";
@@ -168,7 +169,9 @@ export function setupLogging(options: LoggingOptions): void {
     });
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
-    throw new ConfigError(`-l ${shown(options.logFile!)}: cannot open the log file: ${error.code}`);
+    throw new ConfigError(
+      `-l ${shown(options.logFile!)}: cannot open the log file: ${openReason(error.errno)}`,
+    );
   }
   current = limited;
 }

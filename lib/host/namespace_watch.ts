@@ -14,6 +14,7 @@
  */
 import { EPOLL, Epoll } from "../sys/epoll.ts";
 import { SysError } from "../sys/errno.ts";
+import { folderOf, leadsTo } from "../sys/file.ts";
 import { DirectoryWatch } from "../sys/inotify.ts";
 import { libc } from "../sys/libc.ts";
 import { openNamespaceFile } from "../sys/namespace.ts";
@@ -33,12 +34,6 @@ export interface NamespaceWatch {
   close(): void;
 }
 
-/** What makes a file the same: device and inode. */
-export interface FileIdentity {
-  readonly dev: number;
-  readonly ino: number | null;
-}
-
 /** Watches a process. @param pidfd stays open; not ours to close */
 export function watchProcess(pidfd: number): NamespaceWatch {
   const epoll = new Epoll(1);
@@ -54,16 +49,6 @@ export function watchProcess(pidfd: number): NamespaceWatch {
   };
 }
 
-/** Whether `path` still leads to a file. One that we may not look at any more counts as there. */
-function leadsTo(path: string, { dev, ino }: FileIdentity): boolean {
-  try {
-    const now = Deno.statSync(path);
-    return now.dev === dev && now.ino === ino;
-  } catch (error) {
-    return !(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory);
-  }
-}
-
 /** Whether a path ends in one of the links by which procfs shows namespaces (namespaces(7)). */
 function isProcLink(path: string): boolean {
   try {
@@ -71,11 +56,6 @@ function isProcLink(path: string): boolean {
   } catch {
     return false; // no link at all
   }
-}
-
-/** The folder of an absolute path. */
-function folderOf(path: string): string {
-  return path.slice(0, path.lastIndexOf("/")) || "/";
 }
 
 /** A source of events. */
@@ -116,22 +96,24 @@ function mountTable(): Source {
  * Watches a path.
  *
  * @param path absolute
- * @param identity of the file that it leads to now
+ * @param identity of the file that it leads to now (`../sys/file.ts`)
  * @throws SysError
  * @example
  * ```ts
  * import { watchPath } from "./namespace_watch.ts";
+ * import { openNamed, statusOf } from "../sys/file.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const path = Deno.makeTempFileSync();
- * const watch = watchPath(path, Deno.statSync(path));
+ * const fd = openNamed(path, 0, 0);
+ * const watch = watchPath(path, statusOf(fd).identity);
  * assertEquals(watch.gone(), false);
  * Deno.removeSync(path);
  * assertEquals(watch.gone(), true);
  * watch.close();
  * ```
  */
-export function watchPath(path: string, identity: FileIdentity): NamespaceWatch {
+export function watchPath(path: string, identity: string): NamespaceWatch {
   const sources = sourcesOf(path);
   const epoll = new Epoll(sources.length);
   const close = () => {
@@ -149,7 +131,7 @@ export function watchPath(path: string, identity: FileIdentity): NamespaceWatch 
     gone() {
       for (const source of sources) source.clear();
       epoll.wait(NOW); // level-triggered: what was cleared leaves its list
-      return !leadsTo(path, identity);
+      return !leadsTo(path, identity, true);
     },
     close,
   };

@@ -12,6 +12,7 @@
  * @module
  */
 import { E, SysError } from "../sys/errno.ts";
+import { leadsTo, linkHint, openNamed, statusOf } from "../sys/file.ts";
 import { errno, libc } from "../sys/libc.ts";
 
 const O_RDWR_CREAT_CLOEXEC = 2 | 0x40 | 0x80000; // asm-generic/fcntl.h
@@ -24,42 +25,32 @@ const WORLD_READABLE = 0o644;
 const ATTEMPTS = 10;
 /** Longest process number with its line end, and some more. */
 const MAX_TEXT = 32;
+/** Most bytes of an older file that are put back after a start that comes to nothing. */
+const MAX_KEPT = 64 << 10;
 
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 
 /** Opens the file. @returns descriptor, and whether it was made */
 function openFile(path: string): { fd: number; made: boolean } {
-  const name = encoder.encode(`${path}\0`);
   const flags = O_RDWR_CREAT_CLOEXEC | O_NONBLOCK; // a FIFO must not hold us
-  let fd = libc.open(name, flags | O_EXCL, PRIVATE);
+  let fd = openNamed(path, flags | O_EXCL, PRIVATE);
   if (fd >= 0) {
     libc.fchmod(fd, WORLD_READABLE); // whatever the umask; an older file keeps its mode
     return { fd, made: true };
   }
-  if (errno() === E.EEXIST) fd = libc.open(name, flags, PRIVATE);
+  if (fd === -E.EEXIST) fd = openNamed(path, flags, PRIVATE);
   if (fd >= 0) return { fd, made: false };
-  throw new SysError("-P: open", path, errno());
+  throw new SysError("-P: open", path, -fd, linkHint(-fd));
 }
 
-/** Whether a path still leads to an open file. */
-function leadsTo(path: string, fd: number): boolean {
-  try {
-    const there = Deno.statSync(path), ours = Deno.statSync(`/proc/self/fd/${fd}`);
-    return there.ino === ours.ino && there.dev === ours.dev;
-  } catch {
-    return false;
-  }
-}
-
-/** Whether a descriptor is a regular file's: others, such as /dev/stdout, are written to only. */
-function isRegular(fd: number): boolean {
-  return Deno.statSync(`/proc/self/fd/${fd}`).isFile;
+/** The first bytes of a file. */
+function readStart(fd: number, most: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(most);
+  return bytes.slice(0, Math.max(0, libc.pread(fd, bytes, most, 0n)));
 }
 
 function readText(fd: number): string {
-  const bytes = new Uint8Array(MAX_TEXT);
-  const n = libc.pread(fd, bytes, MAX_TEXT, 0n);
-  return n > 0 ? decoder.decode(bytes.subarray(0, n)).trim() : "";
+  return decoder.decode(readStart(fd, MAX_TEXT)).trim();
 }
 
 /** Why a file cannot be locked. */
@@ -77,6 +68,8 @@ export class PidFile {
   /** Whether the file is to go: we made it, or have written to it. */
   #ours: boolean;
   #fd: number;
+  /** What an older file held before we wrote to it; null: nothing to be put back. */
+  #before: Uint8Array<ArrayBuffer> | null = null;
 
   private constructor(path: string, fd: number, made: boolean, regular: boolean) {
     this.#path = path;
@@ -94,13 +87,15 @@ export class PidFile {
     const absolute = path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
     for (let left = ATTEMPTS; left > 0; left--) {
       const { fd, made } = openFile(absolute);
-      const regular = isRegular(fd);
+      const status = statusOf(fd), regular = status.isRegular; // others, such as /dev/stdout, are written to only
       if (regular && libc.flock(fd, LOCK_EX_NB) < 0) {
         const error = lockError(path, fd);
         libc.close(fd);
         throw error;
       }
-      if (!regular || leadsTo(absolute, fd)) return new PidFile(absolute, fd, made, regular);
+      if (!regular || leadsTo(absolute, status.identity)) {
+        return new PidFile(absolute, fd, made, regular);
+      }
       libc.close(fd); // its last owner has removed it meanwhile
     }
     throw new SysError("-P: open", path, E.EAGAIN, "it comes and goes");
@@ -109,6 +104,7 @@ export class PidFile {
   /** Writes a process number. @throws SysError */
   write(pid: number): void {
     const text = encoder.encode(`${pid}\n`);
+    if (this.#regular && !this.#ours) this.#before = readStart(this.#fd, MAX_KEPT);
     if (this.#regular) libc.ftruncate(this.#fd, 0n);
     const written = libc.write(this.#fd, text, text.length);
     if (written !== text.length) {
@@ -118,12 +114,20 @@ export class PidFile {
     if (!this.#regular) this.close();
   }
 
+  /** Gives an older file back what it held: for a start that comes to nothing after {@linkcode write}. */
+  undo(): void {
+    if (this.#fd < 0 || this.#before === null) return;
+    libc.ftruncate(this.#fd, 0n);
+    libc.pwrite(this.#fd, this.#before, this.#before.length, 0n);
+    this.#ours = false;
+  }
+
   /** Removes the file if it is ours, and lets go of it. Does nothing the second time. */
   close(): void {
     if (this.#fd < 0) return;
     if (this.#ours && this.#regular) {
       const name = encoder.encode(`${this.#path}\0`);
-      const gone = leadsTo(this.#path, this.#fd) && libc.unlink(name) === 0;
+      const gone = leadsTo(this.#path, statusOf(this.#fd).identity) && libc.unlink(name) === 0;
       if (!gone) libc.ftruncate(this.#fd, 0n); // after giving root up: the folder may be closed to us
     }
     libc.close(this.#fd);

@@ -3,7 +3,8 @@
  * The guest as a command in namespaces of its own.
  *
  * Theory of operation: a syscall script clones the command's process into new user, network, PID,
- * mount, UTS and IPC namespaces. There it ties its life to ours (PR_SET_PDEATHSIG), maps our user to
+ * mount, UTS and IPC namespaces. (Where a user namespace is named, a first child joins that and clones
+ * the command's process from there, as a child of ours: CLONE_PARENT.) There it ties its life to ours (PR_SET_PDEATHSIG), maps our user to
  * root, opens ping sockets to root, mounts /proc and /sys anew (they show the new PID and network
  * namespaces) and then waits on a socket pair, while we make the tap and configure it from outside
  * (`../sys/namespace.ts`). {@linkcode GuestProcess.release} lets it execute the command. Should we die before, it
@@ -17,7 +18,7 @@
 import { awaitByte } from "../sys/descriptors.ts";
 import { check, E } from "../sys/errno.ts";
 import { libc } from "../sys/libc.ts";
-import { userNamespaceHint } from "../sys/namespace.ts";
+import { userJoinHint, userNamespaceHint } from "../sys/namespace.ts";
 import { openPidfd, pollExit, waitExit } from "../sys/process.ts";
 import { AT_FDCWD, CLONE, Script, type Step } from "../sys/script.ts";
 import { type SignalMask, SIGSET_SIZE } from "../sys/signal_mask.ts";
@@ -27,6 +28,7 @@ import { callersUmask } from "./hygiene.ts";
 import { addStartStrings } from "./start_strings.ts";
 
 const PR_SET_PDEATHSIG = 1; // linux/prctl.h
+const PR_SET_DUMPABLE = 4; // linux/prctl.h
 const SIGKILL = 9; // asm-generic/signal.h
 const SIGPIPE = 13; // asm-generic/signal.h
 const KERNEL_SIGACTION_SIZE = 32; // asm/signal.h: handler, flags, restorer, mask; all zero: SIG_DFL
@@ -68,6 +70,8 @@ export interface SpawnOptions {
   readonly mask?: SignalMask;
   /** Make no user namespace: the command has our rights, and we must be root. */
   readonly sameUser?: boolean;
+  /** Make no user namespace, but join this one first: a descriptor of nsfs. */
+  readonly userNamespace?: number;
 }
 
 /** The command's process. */
@@ -252,6 +256,34 @@ function sameUserHint(errno: number): string {
   return errno === E.EPERM ? "--netns-only makes no user namespace: only root can do without" : "";
 }
 
+/** The steps to a process in its namespaces. */
+function addClone(script: Script, { sameUser = false, userNamespace = -1 }: SpawnOptions): void {
+  const what = "namespaces";
+  if (userNamespace >= 0) {
+    script.clone(0, { what: "helper" });
+    // EINVAL: it is our own; if it is not, the next step says EPERM
+    const joining = { what: "user namespace", hint: userJoinHint, tolerate: E.EINVAL };
+    script.call("setns", [userNamespace, CLONE.NEWUSER], joining);
+    script.succeed(NAMESPACES, { what, hint: userNamespaceHint });
+    // joining took our own files in /proc from us, and with them the namespaces that are opened there
+    script.call("prctl", [PR_SET_DUMPABLE, 1], { what: "PR_SET_DUMPABLE" });
+  } else if (sameUser) {
+    script.clone(NAMESPACES, { what, hint: sameUserHint });
+  } else {
+    script.clone(NAMESPACES | CLONE.NEWUSER, { what, hint: userNamespaceHint });
+    addIdentity(script);
+  }
+}
+
+/** Runs the script. @returns the guest's process ID @throws SysError when there is none */
+function runScript(script: Script, joins: boolean): number {
+  const child = script.run();
+  if (!joins) return child;
+  waitExit(child);
+  if (script.successor === 0) throw script.failure() ?? new Error("The helper ended too early");
+  return script.successor;
+}
+
 /** The script of the guest's process. @returns the attempts to execute the command */
 function addSteps(
   script: Script,
@@ -259,14 +291,10 @@ function addSteps(
   command: Command,
   options: SpawnOptions,
 ): Step[] {
-  const { hostname = `${HOSTNAME_PREFIX}${Deno.hostname()}`, sameUser = false } = options;
-  script.clone(sameUser ? NAMESPACES : NAMESPACES | CLONE.NEWUSER, {
-    what: "namespaces",
-    hint: sameUser ? sameUserHint : userNamespaceHint,
-  });
+  const { hostname = `${HOSTNAME_PREFIX}${Deno.hostname()}` } = options;
+  addClone(script, options);
   script.call("close", [ours]);
   script.call("prctl", [PR_SET_PDEATHSIG, SIGKILL], { what: "PR_SET_PDEATHSIG" });
-  if (!sameUser) addIdentity(script);
   script.writeFile("/proc/sys/net/ipv4/ping_group_range", "0 0", { required: false });
   const name = new TextEncoder().encode(hostname).subarray(0, MAX_HOSTNAME);
   script.call("sethostname", [script.data(name), name.length], { what: hostname, required: false });
@@ -308,7 +336,7 @@ export function spawnGuest(options: SpawnOptions = {}): GuestProcess {
   let pid = 0;
   try {
     const attempts = addSteps(script, pair, command, options);
-    pid = script.run();
+    pid = runScript(script, options.userNamespace !== undefined);
     libc.close(pair[1]);
     pair[1] = -1;
     if (awaitByte(pair[0]) >= 0) return new Process(pid, pair[0], script, attempts, command.path);

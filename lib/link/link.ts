@@ -121,7 +121,8 @@ export interface Link {
   /**
    * Points iovecs to where payload for a frame is to be received to, which {@linkcode Link.send} of
    * `slot` is to follow with nothing sent in between, in the order of the slots from 0 on. Slots that
-   * turn out not to be needed are forgotten by the next call for slot 0 or the next frame sent.
+   * turn out not to be needed are forgotten by the next call for slot 0, the next other frame sent, or
+   * {@linkcode Link.flush}: until then nobody else builds frames in slots for bulk data.
    *
    * @param message its iovecs from `piece` on are set
    * @param headers bytes of all headers, which are written to the slot as always

@@ -43,7 +43,7 @@ export function currentIdentity(): Identity {
 /**
  * Becomes another user, for good: real, effective and saved IDs, no supplementary groups, and with root
  * its capabilities go. The process stays the owner of its files in /proc (PR_SET_DUMPABLE), which the
- * kernel would give to root.
+ * kernel would give to root, until {@linkcode hideMemory}.
  *
  * @throws SysError EPERM without CAP_SETUID and CAP_SETGID
  */
@@ -57,6 +57,16 @@ export function becomeUser({ uid, gid }: Identity): void {
 
 /** The user namespace in which the machine's own root is root maps every number to itself. */
 const INITIAL_MAP = /^\s*0\s+0\s+4294967295\s*$/; // user_namespaces(7)
+
+/**
+ * Keeps other processes of our user from tracing us and from reading our memory and our descriptors below
+ * /proc, which are root's from now on, to ourselves, too.
+ *
+ * @throws SysError
+ */
+export function hideMemory(): void {
+  check(libc.prctl(PR_SET_DUMPABLE, 0n, 0n, 0n, 0n), "prctl", "PR_SET_DUMPABLE");
+}
 
 /** Whether we are in the first user namespace, where root is the machine's. */
 export function inInitialUserNamespace(): boolean {

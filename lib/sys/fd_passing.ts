@@ -6,13 +6,16 @@
  * it. So {@linkcode DescriptorInbox} keeps every descriptor until it is taken out, and closes the rest. The
  * kernel itself closes those for which there was no room, and says so.
  *
+ * Sockets are not taken: whoever passed the other end of the connection over it, and went away, would
+ * leave us with a connection that never ends.
+ *
  * @module
  */
 import { Arena } from "./arena.ts";
 import { cmsghdr, iovec, msghdr } from "./layout.ts";
 import { errno, libc } from "./libc.ts";
 import { cmsgSpace } from "./message_vector.ts";
-import { MSG_DONTWAIT, SOL_SOCKET } from "./socket.ts";
+import { getOption, MSG_DONTWAIT, SO_TYPE, SOL_SOCKET } from "./socket.ts";
 
 export const SCM_RIGHTS = 1; // linux/socket.h
 const MSG_CTRUNC = 0x08; // linux/socket.h
@@ -76,7 +79,7 @@ export class DescriptorInbox {
     return this.#fds.length;
   }
 
-  /** Whether descriptors were sent that could not be received: too many, or we may not have more. */
+  /** Whether descriptors were sent that were not received: too many, sockets, or we may have no more. */
   get lost(): boolean {
     return this.#lost;
   }
@@ -116,7 +119,8 @@ export class DescriptorInbox {
   }
 
   #keep(fd: number): void {
-    if (this.#fds.length < this.#most) this.#fds.push(fd);
+    const isSocket = getOption(fd, SOL_SOCKET, SO_TYPE) >= 0;
+    if (this.#fds.length < this.#most && !isSocket) this.#fds.push(fd);
     else {
       libc.close(fd);
       this.#lost = true;

@@ -141,8 +141,12 @@ export const linger = layout("struct linger", ["sys/socket.h"], 8, {
 export const statx = layout("struct statx", ["sys/stat.h"], 256, {
   stx_mask: [0, 4],
   stx_blksize: [4, 4],
+  stx_uid: [20, 4],
   stx_mode: [28, 2],
+  stx_ino: [32, 8],
   stx_size: [40, 8],
+  stx_dev_major: [136, 4],
+  stx_dev_minor: [140, 4],
 });
 
 /** Descriptor to wait for (poll(2)). */

@@ -25,7 +25,6 @@ const library = Deno.dlopen("libc.so.6", {
     parameters: ["i32", /* fd */ "buffer", /* buf */ "u32" /* count */],
     result: "i32",
   },
-  readv: { parameters: ["i32", /* fd */ "buffer", /* iov */ "i32" /* iovcnt */], result: "i32" },
   writev: { parameters: ["i32", /* fd */ "buffer", /* iov */ "i32" /* iovcnt */], result: "i32" },
   splice: {
     parameters: [
@@ -41,8 +40,6 @@ const library = Deno.dlopen("libc.so.6", {
 
   // sockets
   socket: { parameters: ["i32", /* domain */ "i32", /* type */ "i32" /* proto */], result: "i32" },
-  bind: { parameters: ["i32", /* fd */ "buffer", /* addr */ "u32" /* addrlen */], result: "i32" },
-  listen: { parameters: ["i32", /* fd */ "i32" /* backlog */], result: "i32" },
   accept4: {
     parameters: ["i32", /* fd */ "buffer", /* addr */ "buffer", /* addrlen */ "i32" /* flags */],
     result: "i32",
@@ -52,10 +49,6 @@ const library = Deno.dlopen("libc.so.6", {
     result: "i32",
   },
   shutdown: { parameters: ["i32", /* fd */ "i32" /* how */], result: "i32" },
-  getsockname: {
-    parameters: ["i32", /* fd */ "buffer", /* addr */ "buffer" /* addrlen */],
-    result: "i32",
-  },
   setsockopt: {
     parameters: [
       "i32", /* fd */
@@ -82,28 +75,6 @@ const library = Deno.dlopen("libc.so.6", {
   },
   recv: {
     parameters: ["i32", /* fd */ "buffer", /* buf */ "u32", /* len */ "i32" /* flags */],
-    result: "i32",
-  },
-  sendto: {
-    parameters: [
-      "i32", /* fd */
-      "buffer", /* buf */
-      "u32", /* len */
-      "i32", /* flags */
-      "buffer", /* addr */
-      "u32", /* addrlen */
-    ],
-    result: "i32",
-  },
-  recvfrom: {
-    parameters: [
-      "i32", /* fd */
-      "buffer", /* buf */
-      "u32", /* len */
-      "i32", /* flags */
-      "buffer", /* addr */
-      "buffer", /* addrlen */
-    ],
     result: "i32",
   },
   sendmsg: { parameters: ["i32", /* fd */ "buffer", /* msg */ "i32" /* flags */], result: "i32" },
@@ -138,15 +109,6 @@ const library = Deno.dlopen("libc.so.6", {
     result: "i32",
   },
   clock_gettime: { parameters: ["i32", /* clock */ "buffer" /* timespec */], result: "i32" },
-  timerfd_settime: {
-    parameters: [
-      "i32", /* fd */
-      "i32", /* flags */
-      "buffer", /* new_value */
-      "buffer", /* old_value */
-    ],
-    result: "i32",
-  },
 });
 
 /** The functions, under their C names: what is called per packet, and all else. */

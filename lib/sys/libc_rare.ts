@@ -66,6 +66,43 @@ const RARE = {
   },
 
   // sockets
+  sendto: {
+    parameters: [
+      "i32", /* fd */
+      "buffer", /* buf */
+      "u32", /* len */
+      "i32", /* flags */
+      "buffer", /* addr */
+      "u32", /* addrlen */
+    ],
+    result: "i32",
+  },
+  recvfrom: {
+    parameters: [
+      "i32", /* fd */
+      "buffer", /* buf */
+      "u32", /* len */
+      "i32", /* flags */
+      "buffer", /* addr */
+      "buffer", /* addrlen */
+    ],
+    result: "i32",
+  },
+  timerfd_settime: {
+    parameters: [
+      "i32", /* fd */
+      "i32", /* flags */
+      "buffer", /* new_value */
+      "buffer", /* old_value */
+    ],
+    result: "i32",
+  },
+  listen: { parameters: ["i32", /* fd */ "i32" /* backlog */], result: "i32" },
+  bind: { parameters: ["i32", /* fd */ "buffer", /* addr */ "u32" /* addrlen */], result: "i32" },
+  getsockname: {
+    parameters: ["i32", /* fd */ "buffer", /* addr */ "buffer" /* addrlen */],
+    result: "i32",
+  },
   socketpair: {
     parameters: ["i32", /* domain */ "i32", /* type */ "i32", /* proto */ "buffer" /* int[2] */],
     result: "i32",
@@ -162,19 +199,29 @@ function openLoader(): Deno.DynamicLibrary<typeof DLSYM> {
   throw new Error("No C library");
 }
 
-/** Functions by their addresses. @throws Error when one is missing */
+const encoder = new TextEncoder();
+let loader: Deno.DynamicLibrary<typeof DLSYM> | null = null;
+
+type Call = (...args: unknown[]) => unknown;
+
+/** A function by its address. @throws Error when there is none */
+function find(key: string, definition: Deno.ForeignFunction): Call {
+  const name = definition.name ?? key;
+  loader ??= openLoader();
+  const address = loader.symbols.dlsym(null, encoder.encode(`${name}\0`)); // null: RTLD_DEFAULT
+  if (address === null) throw new Error(`The C library has no ${name}`);
+  const pointer = new Deno.UnsafeFnPointer(address as Deno.PointerObject<never>, definition);
+  return pointer.call.bind(pointer) as Call;
+}
+
+/** Functions that are looked for when they are called first. */
 function load<T extends Deno.ForeignLibraryInterface>(
   table: Record<string, Deno.ForeignFunction>,
 ): Deno.StaticForeignLibraryInterface<T> {
-  const { dlsym } = openLoader().symbols;
-  const encoder = new TextEncoder();
-  const functions: Record<string, unknown> = {};
+  const functions: Record<string, Call> = {};
   for (const [key, definition] of Object.entries(table)) {
-    const name = definition.name ?? key;
-    const address = dlsym(null, encoder.encode(`${name}\0`)); // null: RTLD_DEFAULT
-    if (address === null) throw new Error(`The C library has no ${name}`);
-    const pointer = new Deno.UnsafeFnPointer(address as Deno.PointerObject<never>, definition);
-    functions[key] = pointer.call.bind(pointer);
+    let call: Call | null = null;
+    functions[key] = (...args) => (call ??= find(key, definition))(...args);
   }
   return functions as Deno.StaticForeignLibraryInterface<T>;
 }

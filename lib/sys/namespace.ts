@@ -127,7 +127,8 @@ export function userNamespaceHint(errno: number): string {
   return errno === E.EINVAL ? "the kernel was built without a namespace type" : "";
 }
 
-function userJoinHint(errno: number): string {
+/** What a user can do when the user namespace can't be joined. */
+export function userJoinHint(errno: number): string {
   return errno === E.EPERM
     ? "only the owner of a user namespace, and root (--runas 0), may join it"
     : "";

@@ -36,6 +36,7 @@ const FIRST_FROM = 68;
 const RETURN_NONZERO = 1;
 const EXIT_NEGATIVE = 2;
 const EXIT_ZERO = 4;
+const END_POSITIVE = 8;
 const STATUS_SHIFT = 8;
 const TOLERATE_SHIFT = 16;
 
@@ -57,6 +58,8 @@ export const CLONE = {
   VM: 0x100,
   FILES: 0x400,
   VFORK: 0x4000,
+  PARENT: 0x8000,
+  PARENT_SETTID: 0x100000,
   NEWNS: 0x20000,
   NEWUTS: 0x4000000,
   NEWIPC: 0x8000000,
@@ -139,6 +142,8 @@ export class Script {
   /** Offset of the signal mask in force before the script. */
   readonly #mask: number;
   #clones = false;
+  /** Offset of the number of the process that took the child's place; 0: none. */
+  #successor = 0;
 
   /** @param steps how many system calls the table has room for */
   constructor(steps: number = USUAL_STEPS) {
@@ -236,6 +241,24 @@ export class Script {
     this.call("rt_sigprocmask", [SIG_SETMASK, all, this.address(this.#mask), SIGSET_SIZE]);
     this.#clones = true;
     return this.#add("clone", [flags | SIGCHLD], options, RETURN_NONZERO);
+  }
+
+  /**
+   * From here on the calls are made by another process, which takes the child's place: our child as well,
+   * and the child before ends with status 0. So a child can join a namespace and have children made there.
+   *
+   * @param flags of {@linkcode CLONE}
+   */
+  succeed(flags: number, options: StepOptions = {}): Step {
+    this.#successor = this.reserve(8);
+    const every = flags | CLONE.PARENT | CLONE.PARENT_SETTID | SIGCHLD;
+    const control = END_POSITIVE | EXIT_NEGATIVE | SCRIPT_FAILED << STATUS_SHIFT;
+    return this.#add("clone", [every, 0, this.address(this.#successor)], options, control);
+  }
+
+  /** Process ID of the successor, once the child before has ended; 0: there is none. */
+  get successor(): number {
+    return this.#successor === 0 ? 0 : this.#arena.dv.getInt32(this.#successor, true);
   }
 
   /** Gives the child a signal mask; without one, that which was in force before the script. */

@@ -161,6 +161,11 @@ function pump(tcp: TcpState, i: number): void {
   tcp.queue(i);
 }
 
+/** Payload bytes per frame. A guest that begins anew may have a driver that takes no super-frames. */
+function framePayload({ data, ctx }: TcpState, d: number): number {
+  return data[d + (ctx.link.tso ? W.MAX_PAYLOAD : W.MSS)];
+}
+
 /** Bytes to peek for flow `i` now: whole segments where the window allows, 0: wait. */
 function sendable(tcp: TcpState, i: number): number {
   const { data } = tcp;
@@ -176,7 +181,7 @@ function sendable(tcp: TcpState, i: number): number {
     return 0;
   }
   const frames = tcp.ctx.link.tso ? SUPER_FRAMES_PER_PEEK : FRAMES_PER_PEEK;
-  const most = data[d + W.MAX_PAYLOAD] * frames;
+  const most = framePayload(tcp, d) * frames;
   if (room >= most) return most;
   return room > mss ? room - room % mss : room;
 }
@@ -211,7 +216,7 @@ function peek(tcp: TcpState, i: number, wanted: number): number {
   for (let left = skip; left > 0; left -= DISCARD_SIZE) {
     peeking.set(pieces++, discard, 0, Math.min(left, DISCARD_SIZE));
   }
-  const headers = headerBytes(tcp, i), most = data[d + W.MAX_PAYLOAD];
+  const headers = headerBytes(tcp, i), most = framePayload(tcp, d);
   let placed = 0;
   for (let slot = 0; placed < wanted && pieces <= MAX_PEEK_IOVECS - MAX_PIECES; slot++) {
     const bytes = Math.min(wanted - placed, most);
@@ -232,7 +237,7 @@ function peek(tcp: TcpState, i: number, wanted: number): number {
 /** Sends `bytes` that were peeked into the first transmit slots. */
 function sendFrames(tcp: TcpState, i: number, bytes: number): void {
   const { data } = tcp;
-  const d = base(i), most = data[d + W.MAX_PAYLOAD];
+  const d = base(i), most = framePayload(tcp, d);
   count(data, d + W.BYTES_TO_TAP, bytes);
   startTimer(tcp, i);
   for (let left = bytes, slot = 0; left > 0; left -= most, slot++) {

@@ -260,9 +260,10 @@ export function flushBatch(tcp: TcpState): void {
 /** Looks, now and then, how much room the socket has left after `sent` more bytes. */
 function measureSpace(tcp: TcpState, i: number, sent: number): void {
   const { data } = tcp;
-  const d = base(i);
+  const d = base(i), waits = data[d + W.OVERFLOW_BYTES] > 0;
   data[d + W.UNMEASURED] += sent;
-  if (data[d + W.UNMEASURED] < MEASURE_EVERY && data[d + W.OVERFLOW_BYTES] === 0) return;
+  if (!waits && tcp.overflow.share >= MAX_WINDOW) return; // the socket's room does not matter then
+  if (!waits && data[d + W.UNMEASURED] < MEASURE_EVERY) return;
   data[d + W.UNMEASURED] = 0;
   data[d + W.SEND_SPACE] = sendSpace(data[d + W.FD], MAX_WINDOW);
 }

@@ -40,7 +40,8 @@ export class FakeLink implements Link {
   /** Off: there is no room for bulk data. */
   writable = true;
   readonly arena: Arena = new Arena((RX_SLOTS + TX_SLOTS) * (SLOT_FRAME_SIZE + 2 * HEADROOM));
-  readonly tso: boolean;
+  /** May change, as where another driver takes over. */
+  tso: boolean;
   readonly uso: boolean;
   readonly rxOffset: Int32Array = new Int32Array(RX_SLOTS);
   readonly rxLength: Int32Array = new Int32Array(RX_SLOTS);

@@ -9,9 +9,9 @@
  * @module
  */
 import { Arena } from "../../lib/sys/arena.ts";
-import { check } from "../../lib/sys/errno.ts";
+import { check, E } from "../../lib/sys/errno.ts";
 import { cmsghdr, iovec, msghdr } from "../../lib/sys/layout.ts";
-import { libc } from "../../lib/sys/libc.ts";
+import { errno, libc } from "../../lib/sys/libc.ts";
 import { cmsgSpace, writeCmsg } from "../../lib/sys/message_vector.ts";
 import {
   AF_UNIX,
@@ -181,26 +181,21 @@ export interface Reply {
   payload: Uint8Array<ArrayBuffer>;
 }
 
+/** What all front-ends send from: an arena is never given back. */
+const arena = new Arena(2 * READ_SIZE);
+const data = arena.alloc(READ_SIZE), control = arena.alloc(cmsgSpace(MOST_FDS * 4));
+const iov = arena.alloc(iovec.size), header = arena.alloc(msghdr.size);
+
 /** The front-end's end of the connection. */
 export class FakeFrontEnd {
   readonly fd: number;
   /** Whether the back-end has closed the connection. */
   ended = false;
-  readonly #arena = new Arena(2 * READ_SIZE);
-  readonly #data: number;
-  readonly #control: number;
-  readonly #iov: number;
-  readonly #header: number;
   #received: number[] = [];
 
   /** @param fd connected socket, closed by {@linkcode close} */
   constructor(fd: number) {
-    const arena = this.#arena;
     this.fd = fd;
-    this.#data = arena.alloc(READ_SIZE);
-    this.#control = arena.alloc(cmsgSpace(MOST_FDS * 4));
-    this.#iov = arena.alloc(iovec.size);
-    this.#header = arena.alloc(msghdr.size);
   }
 
   /** A front-end, and the descriptor that the back-end gets. */
@@ -212,16 +207,15 @@ export class FakeFrontEnd {
 
   /** Sends bytes, and descriptors beside them, which stay open here. @returns bytes sent, or -1 */
   raw(bytes: Uint8Array, fds: readonly number[] = []): number {
-    const arena = this.#arena, header = this.#header;
-    arena.u8.set(bytes, this.#data);
-    arena.setIovec(this.#iov, this.#data, bytes.length);
+    arena.u8.set(bytes, data);
+    arena.setIovec(iov, data, bytes.length);
     arena.u8.fill(0, header, header + msghdr.size);
-    arena.set64(header + msghdr.at.msg_iov, arena.address(this.#iov));
+    arena.set64(header + msghdr.at.msg_iov, arena.address(iov));
     arena.set64(header + msghdr.at.msg_iovlen, 1);
     if (fds.length > 0) {
-      const at = writeCmsg(arena, this.#control, SOL_SOCKET, SCM_RIGHTS, fds.length * 4);
+      const at = writeCmsg(arena, control, SOL_SOCKET, SCM_RIGHTS, fds.length * 4);
       fds.forEach((fd, k) => arena.dv.setInt32(at + 4 * k, fd, true));
-      arena.set64(header + msghdr.at.msg_control, arena.address(this.#control));
+      arena.set64(header + msghdr.at.msg_control, arena.address(control));
       arena.set64(header + msghdr.at.msg_controllen, cmsghdr.size + fds.length * 4);
     }
     return libc.sendmsg(this.fd, arena.view(header, msghdr.size), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -241,7 +235,7 @@ export class FakeFrontEnd {
     const buffer = new Uint8Array(READ_SIZE);
     for (;;) {
       const got = libc.recv(this.fd, buffer, READ_SIZE, MSG_DONTWAIT);
-      if (got === 0) this.ended = true;
+      if (got === 0 || got < 0 && errno() === E.ECONNRESET) this.ended = true;
       if (got <= 0) return;
       this.#received.push(...buffer.subarray(0, got));
     }
@@ -324,13 +318,14 @@ export class FakeRing {
     dv.setUint16(this.avail + 2, ++this.#index & 0xffff, true);
   }
 
-  /** Bytes written to each chain used since the last call. */
+  /** Bytes written to each chain used since the last call; the next one used is to be told of. */
   takeUsed(): number[] {
     const { dv } = this.memory, lengths: number[] = [];
     while (this.#seen !== dv.getUint16(this.used + 2, true)) {
       lengths.push(dv.getUint32(this.used + 4 + this.#seen % this.size * 8 + 4, true));
       this.#seen = (this.#seen + 1) & 0xffff;
     }
+    dv.setUint16(this.avail + 4 + 2 * this.size, this.#seen, true); // used_event
     return lengths;
   }
 

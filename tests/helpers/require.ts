@@ -27,6 +27,8 @@ export interface Requirements {
   runs?: Architecture;
   /** The machine's own architecture must be this one. */
   machine?: Architecture;
+  /** Another reason why it cannot run; empty when there is none. */
+  lacks?: string;
   /** The program under test must be this project's, not a peer. */
   tubetti?: boolean;
 }
@@ -88,7 +90,8 @@ export function missing(needs: Requirements): string {
     return `needs a machine of ${needs.machine}`;
   }
   const packages = (needs.packages ?? []).filter((name) => !exists(PROGRAMS[name] ?? name));
-  return packages.length > 0 ? `needs the package ${packages.join(", ")}` : "";
+  if (packages.length > 0) return `needs the package ${packages.join(", ")}`;
+  return needs.lacks ?? "";
 }
 
 /** To be spread into a test definition: whether it is ignored, and no sanitizing of processes. */

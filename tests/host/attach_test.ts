@@ -5,6 +5,7 @@ import { type Options, parseOptions } from "../../lib/config/options.ts";
 import { attachGuest } from "../../lib/host/attach.ts";
 import { watchPath, watchProcess } from "../../lib/host/namespace_watch.ts";
 import { EPOLL, Epoll } from "../../lib/sys/epoll.ts";
+import { type FileStatus, statusAt } from "../../lib/sys/file.ts";
 import { libc } from "../../lib/sys/libc.ts";
 import { namespaceType } from "../../lib/sys/namespace.ts";
 import { openPidfd } from "../../lib/sys/process.ts";
@@ -26,6 +27,10 @@ function descriptors(): number {
 
 function options(...args: string[]): Options {
   return parseOptions(["pasta", ...args]);
+}
+
+function identityOf(path: string): string {
+  return (statusAt(path) as FileStatus).identity;
 }
 
 /** Watches a descriptor from now on, as the loop does. */
@@ -218,7 +223,7 @@ Deno.test({
   ...needs,
   async fn() {
     const target = await process("-n"), path = `/proc/${target.pid}/ns/net`;
-    const watch = watchPath(path, Deno.statSync(path));
+    const watch = watchPath(path, identityOf(path));
     try {
       using loop = watching(watch.fd);
       assertEquals(watch.gone(), false);
@@ -238,7 +243,7 @@ Deno.test({
   async fn() {
     await using namespace = await TestNamespace.create();
     const path = `/run/netns/${namespace.name}`;
-    const watch = watchPath(path, Deno.statSync(path));
+    const watch = watchPath(path, identityOf(path));
     using loop = watching(watch.fd);
     // other tests mount, too
     assert(await until(() => !loop.told(300) || watch.gone(), TIMED_MS));

@@ -115,3 +115,24 @@ for (const path of ["/nonexistent/pid", "/", "/proc/version/pid"]) {
     assertThrows(() => PidFile.open(path), SysError, `-P: open ${path}: E`);
   });
 }
+
+Deno.test(
+  "PidFile.undo() gives an older file back what it held, and close() leaves it",
+  inFolder((folder) => {
+    const path = `${folder}/pid`;
+    const before = "4194304 and more\n".repeat(100);
+    Deno.writeTextFileSync(path, before, { mode: 0o600 });
+    const file = PidFile.open(path);
+    file.undo();
+    file.write(1);
+    assertEquals(Deno.readTextFileSync(path), "1\n");
+    file.undo();
+    file.close();
+    assertEquals([Deno.readTextFileSync(path), modeOf(path)], [before, 0o600]);
+    const made = PidFile.open(`${folder}/new`);
+    made.write(1);
+    made.undo();
+    made.close();
+    assertEquals(names(folder), ["pid"]);
+  }),
+);

@@ -5,74 +5,17 @@ import { boundPorts } from "../helpers/netns.ts";
 import { peer } from "../helpers/peer.ts";
 import { NOTHING } from "../helpers/ports.ts";
 import { requirements } from "../helpers/require.ts";
-import {
-  Background,
-  describe,
-  markedProcesses,
-  must,
-  type Result,
-  run,
-  until,
-} from "../helpers/run.ts";
-import { programUnderTest, Testbed, USER_ID } from "../helpers/testbed.ts";
-import { userCopy } from "../helpers/user_copy.ts";
+import { Background, describe, must, type Result, run, until } from "../helpers/run.ts";
+import { assertNothingLeft, attach, END_MS, Targets } from "../helpers/targets.ts";
+import { Testbed } from "../helpers/testbed.ts";
 
 const NEEDS = requirements({ tubetti: true, packages: ["gcc"] });
 const REMOTE_PORT = 25801, GUEST_PORT = 25802, HOST_PORT = 25803;
 /** Below the testbed's ephemeral ports, which `auto` leaves out. */
 const AUTO_PORT = 5804;
-/** Printed when everything is ready: the last line of the configuration's summary. */
-const READY = "MTU: ";
-/** Longest time in which everything must be gone, in milliseconds: far more than it takes. */
-const END_MS = 15_000;
 /** Time in which something that must not happen would. */
 const NOT_MS = 1500;
 const SIGINT_STATUS = 130, SIGHUP_STATUS = 129;
-const AS_USER = ["setpriv", "--reuid", `${USER_ID}`, "--regid", `${USER_ID}`, "--clear-groups"];
-
-let made = 0;
-
-/** Processes and named namespaces of a test, which are gone with it. */
-class Targets {
-  readonly #processes: Background[] = [];
-  readonly #names: string[] = [];
-
-  constructor(readonly bed: Testbed, readonly user: boolean = false) {}
-
-  /** A process that waits, in namespaces as unshare(1) makes them. */
-  async process(...flags: string[]): Promise<Background> {
-    const command = ["unshare", ...flags, "sh", "-c", "echo up; exec sleep 3600"];
-    const mark = `${this.bed.name}-target`;
-    const target = new Background(this.user ? [...AS_USER, ...command] : command, { mark });
-    this.#processes.push(target);
-    await target.waitFor("up");
-    return target;
-  }
-
-  /** A namespace of ip-netns(8). @returns its name */
-  async named(): Promise<string> {
-    const name = `${this.bed.name}-n${++made}`;
-    await must(["ip", "netns", "add", name]);
-    this.#names.push(name);
-    return name;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const target of this.#processes) await target.stop();
-    for (const name of this.#names) await run(["ip", "netns", "del", name]);
-  }
-}
-
-/** Starts an instance that joins namespaces, and waits until it is ready. */
-async function attach(
-  bed: Testbed,
-  args: readonly string[],
-): Promise<Background> {
-  const instance = await bed.startGuest([], { options: ["-f", ...args] });
-  await instance.waitFor(READY);
-  return instance;
-}
-
 /** Runs a command in the network namespace of a process. */
 function within(target: Background, command: readonly string[]) {
   return run(["nsenter", "-t", `${target.pid}`, "-n", "--", ...command]);
@@ -103,10 +46,6 @@ async function serveWithin(target: Background, program: string, port: number) {
   );
   assert(await until(() => boundPorts(server.pid, "tcp").includes(port)), server.stderr);
   return server;
-}
-
-async function assertNothingLeft(bed: Testbed): Promise<void> {
-  assert(await until(() => markedProcesses(bed.guestMark).length === 0, END_MS));
 }
 
 for (const user of [false, true]) {
@@ -341,68 +280,6 @@ Deno.test({
     assertEquals(await instance.wait(END_MS), 1);
     const last = "Interface gone0 is gone, and the network of the namespace with it\n";
     assert(instance.stderr.endsWith(last), instance.stderr);
-    await assertNothingLeft(bed);
-  },
-});
-
-/** As a rootless engine does it: a user namespace with its own mounts, and a namespace bound there. */
-const ENGINE = `
-set -e
-if [ -n "$INSTANCES" ]; then echo "$INSTANCES" >/proc/sys/user/max_inotify_instances; fi
-mount -t tmpfs tmpfs /mnt
-mkdir /mnt/netns
-touch /mnt/netns/one
-unshare -n sh -c 'mount --bind /proc/$$/ns/net /mnt/netns/one'
-"$@" --netns /mnt/netns/one &
-instance=$!
-inside() { nsenter --net=/mnt/netns/one "$@"; }
-until inside ip route | grep -q default; do sleep 0.1; done
-inside ping -n -q -c 1 -W 10 "$REMOTE" >/dev/null
-echo served
-umount -l /mnt/netns/one
-rm /mnt/netns/one
-wait $instance
-echo left
-`;
-
-Deno.test({
-  name: "attach: a namespace bound by a rootless engine, from within its user namespace",
-  ...requirements({ tubetti: true, packages: ["iputils-ping"] }),
-  async fn() {
-    await using bed = await Testbed.create({ user: true });
-    const { deno, project } = await userCopy();
-    const engine = ["unshare", "-Urm", "sh", "-c", ENGINE, "sh"];
-    const { remote } = Testbed.addresses(4);
-    for (const instances of ["", "0"]) { // with inotify, and with the timer
-      const result = await bed.guest([], {
-        program: [...engine, ...programUnderTest(deno, project)],
-        options: ["-f", "-q", ...NOTHING],
-        env: { REMOTE: remote, INSTANCES: instances },
-      });
-      assertEquals([result.code, result.stdout], [0, "served\nleft\n"], describe(engine, result));
-      assertEquals(result.stderr, "");
-    }
-    await assertNothingLeft(bed);
-  },
-});
-
-Deno.test({
-  name: "attach: a command with --netns-only has a network namespace only",
-  ...NEEDS,
-  async fn(t) {
-    await using bed = await Testbed.create();
-    const own = Deno.readLinkSync("/proc/self/ns/user");
-    await t.step("as root", async () => {
-      const script = "readlink /proc/self/ns/user; ip -o link show up | cut -d: -f2; exit 3";
-      const options = ["-q", "--netns-only"];
-      const result = await bed.guest(["sh", "-c", script], { options });
-      assertEquals([result.code, result.stdout], [3, `${own}\n lo\n uplink0\n`], result.stderr);
-    });
-    await t.step("an ordinary user cannot", async () => {
-      const result = await bed.guest(["true"], { options: ["-q", "--netns-only"], user: true });
-      assertEquals(result.code, 1);
-      assertMatch(result.stderr, /^tubetti: clone namespaces: EPERM \(--netns-only .*\n$/);
-    });
     await assertNothingLeft(bed);
   },
 });

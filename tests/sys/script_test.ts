@@ -153,3 +153,30 @@ Deno.test("Script refuses more steps or data than it has room for", () => {
   }, RangeError);
   script.dispose();
 });
+
+Deno.test("Script.succeed() leaves a child of ours that the first child has made", () => {
+  const script = new Script();
+  script.clone(0);
+  script.succeed(0);
+  const pid = script.call("getpid", []);
+  script.exit(7);
+  const first = script.run();
+  assertEquals(waitExit(first), 0);
+  const { successor } = script;
+  assert(successor > 0 && successor !== first);
+  assertEquals(waitExit(successor), 7);
+  assertEquals(script.result(pid), successor);
+  assertEquals(script.failure(), null);
+  script.dispose();
+});
+
+Deno.test("Script.succeed() that is refused ends the first child, and says why", () => {
+  const script = new Script();
+  script.clone(0);
+  script.succeed(CLONE.NEWUSER | CLONE.FILES | 0x200, { what: "nothing" }); // CLONE_FS, clone(2)
+  script.exit(7);
+  assertEquals(waitExit(script.run()), SCRIPT_FAILED);
+  assertEquals(script.successor, 0);
+  assertEquals(script.failure()!.message, "clone nothing: EINVAL");
+  script.dispose();
+});

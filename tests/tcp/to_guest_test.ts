@@ -43,6 +43,18 @@ Deno.test("without offloads every frame is one packet", () => {
   }
 });
 
+Deno.test("a guest that takes no super-frames any more gets none, also in a connection from before", () => {
+  using world = new World();
+  using pair = connected(world, { mss: 1000 });
+  const first = serve(world, pair.server, pattern(20_000));
+  assert(first.some(({ payload }) => payload.length > 1000));
+  world.link.tso = false;
+  world.pass(1000); // nothing was acknowledged: all is sent again
+  const again = world.segments();
+  assertBytes(payload(again), pattern(20_000));
+  for (const { sent, payload } of again) assertEquals([sent.gsoType, payload.length], [0, 1000]);
+});
+
 Deno.test("what the guest acknowledges leaves the socket, the rest is kept", () => {
   using world = new World();
   using pair = connected(world, { rcvbuf: 65536 });

@@ -2,7 +2,9 @@
 /** A Linux guest under QEMU: configures itself, and has TCP, UDP and ping both ways. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { peer } from "../helpers/peer.ts";
+import { attempt, sleep } from "../helpers/run.ts";
 import { isTubetti, Net, Testbed } from "../helpers/testbed.ts";
+import { cpuOf } from "../helpers/usage.ts";
 import type { Guest } from "./guest.ts";
 import {
   allSame,
@@ -47,6 +49,11 @@ const CONVERSATION = 2000;
 const MANY_TIMEOUT_MS = 60_000;
 /** Bytes that go to the guest and back. */
 const GREETING = 100;
+
+/** How long nothing happens, how soon a transfer is under way, and what waiting may cost. */
+const IDLE_MS = 2000;
+const SOON_MS = 500;
+const IDLE_SECONDS = 0.3;
 
 const OTHER_MAC = "52:54:00:00:00:02";
 const OTHER_ADDRESS = "192.0.2.99";
@@ -104,6 +111,32 @@ async function bulk(step: Step, passt: Passt, guest: Guest, addresses: string[])
       await data.send(passt.bed, guest, address, PORT);
     });
   }
+}
+
+/** Processor seconds that the program uses in `IDLE_MS`. */
+async function costOfWaiting(passt: Passt): Promise<number> {
+  const before = cpuOf(passt.process.pid);
+  await sleep(IDLE_MS);
+  return cpuOf(passt.process.pid) - before;
+}
+
+async function waiting(step: Step, passt: Passt, guest: Guest): Promise<void> {
+  const good = (seconds: number) => seconds < IDLE_SECONDS;
+  await step("costs nothing while it does nothing", async () => {
+    const seconds = await attempt(() => costOfWaiting(passt), good);
+    assert(good(seconds), `${seconds} s`);
+  });
+  await step("costs nothing while QEMU stands still, and gets the rest afterwards", async () => {
+    await using data = await Bulk.create(await bulkMegabytes());
+    const fetched = data.fetch(passt.bed, guest, Net.REMOTE4, PORT);
+    await sleep(SOON_MS);
+    guest.qemu.kill("SIGSTOP");
+    await sleep(SOON_MS);
+    const seconds = await costOfWaiting(passt);
+    guest.qemu.kill("SIGCONT");
+    await fetched;
+    assert(good(seconds), `${seconds} s`);
+  });
 }
 
 /** The segment size of a connection of the guest, as its kernel has it. */
@@ -259,7 +292,7 @@ async function serveNames(bed: Testbed): Promise<void> {
 for (const transport of TRANSPORTS) {
   Deno.test({
     name: `guest, ${transport}: configures itself and has TCP, UDP and ping both ways`,
-    ...needs(transport, { packages: ["dnsmasq-base"] }),
+    ...(await needs(transport, { packages: ["dnsmasq-base"] })),
     async fn(t) {
       const step = t.step.bind(t);
       await using bed = await Testbed.create();
@@ -290,7 +323,7 @@ for (const transport of TRANSPORTS) {
 
   Deno.test({
     name: `guest, ${transport}: an MTU of 1500 and all ports`,
-    ...needs(transport),
+    ...(await needs(transport)),
     async fn(t) {
       const step = t.step.bind(t);
       await using bed = await Testbed.create();
@@ -306,6 +339,7 @@ for (const transport of TRANSPORTS) {
       });
       await bulk(step, passt, guest, [Net.REMOTE4]);
       await datagrams(step, passt, guest, [1, 1452]);
+      await waiting(step, passt, guest);
       const ports = [...OF_ALL];
       await serveInGuest(guest, ports);
       await forwards(step, passt, ports);
@@ -327,7 +361,7 @@ const LESS_MEGABYTES = 16;
 for (const [what, device] of LESS) {
   Deno.test({
     name: `guest, vhost-user: does without ${what}`,
-    ...needs("vhost-user"),
+    ...(await needs("vhost-user")),
     async fn() {
       await using bed = await Testbed.create();
       await using passt = await Passt.start(bed, {

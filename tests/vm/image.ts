@@ -88,6 +88,16 @@ async function kernelPackage(): Promise<string> {
   return found;
 }
 
+/** Why there is no kernel for guests, and none can be had; empty when there is one. */
+export async function lackOfKernel(): Promise<string> {
+  try {
+    await kernelFolder();
+    return "";
+  } catch (error) {
+    return `needs the kernel of ${KERNEL_PACKAGE}: ${String(error).split("\n")[0]}`;
+  }
+}
+
 /** The unpacked package of the kernel; any that was unpacked earlier will do. */
 async function kernelFolder(): Promise<string> {
   await Deno.mkdir(cacheFolder(), { recursive: true });
@@ -112,15 +122,16 @@ async function downloadKernel(): Promise<string> {
   const name = await kernelPackage();
   console.log(`Unpacking the Debian package ${name} in ${cacheFolder()}`);
   const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-kernel-` });
+  const partial = `${cacheFolder()}/partial-${Deno.pid}`;
   try {
     const options = { cwd: folder, timeoutMs: DOWNLOAD_TIMEOUT_MS };
     await must(["apt-get", "-q", "download", name], options);
     const [file] = namesIn(folder);
-    const partial = `${cacheFolder()}/partial-${Deno.pid}`;
     await must(["dpkg-deb", "-x", `${folder}/${file}`, partial], options);
     await Deno.rename(partial, `${cacheFolder()}/${name}`);
     return `${cacheFolder()}/${name}`;
   } finally {
+    await Deno.remove(partial, { recursive: true }).catch(() => {});
     await Deno.remove(folder, { recursive: true });
   }
 }

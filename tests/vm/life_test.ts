@@ -147,6 +147,25 @@ Deno.test({
 });
 
 Deno.test({
+  name: "passt --runas: a socket that cannot be given to the user is not left behind",
+  ...OURS,
+  async fn() {
+    await using bed = await Testbed.create();
+    const folder = await Deno.makeTempDir({ prefix: `tubetti-${Deno.pid}-runas-` });
+    try {
+      const own = [...passtUnderTest(), "-f", "--runas", "1000", "-s", `${folder}/socket`];
+      const command = ["unshare", "--user", "--map-root-user", ...own]; // has one user, who is not 1000
+      const result = await bed.runHost(command, { mark: bed.guestMark });
+      assertEquals(result.code, 1, describe(command, result));
+      assertMatch(result.stderr, /^tubetti: -s: lchown \S+: EINVAL\n$/);
+      assert(!exists(`${folder}/socket`));
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
+
+Deno.test({
   name: "passt: in the background, it is ready when the first process has ended",
   ...NEEDS,
   async fn() {

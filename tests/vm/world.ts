@@ -13,11 +13,11 @@
  * @module
  */
 import { socketsOf } from "../helpers/netns.ts";
-import { type Requirements, requirements } from "../helpers/require.ts";
+import { missing, type Requirements, requirements } from "../helpers/require.ts";
 import { type Background, until } from "../helpers/run.ts";
 import { isTubetti, programUnderTest, type Testbed } from "../helpers/testbed.ts";
 import { Guest, type GuestOptions, type Transport } from "./guest.ts";
-import { VM_PACKAGES } from "./image.ts";
+import { lackOfKernel, VM_PACKAGES } from "./image.ts";
 
 /** Both ways to carry frames, in the order in which they are tested. */
 export const TRANSPORTS: readonly Transport[] = ["stream", "vhost-user"];
@@ -29,14 +29,16 @@ const FOLDER_MODE = 0o755;
 const STOP_TIMEOUT_MS = 20_000;
 const NOT_ANSWERED = 124;
 
-/** What a test needs that starts guests over this transport. */
-export function needs(transport: Transport = "stream", more: Requirements = {}) {
-  return requirements({
+/** What a test needs that starts guests over this transport; brings their kernel when it can. */
+export async function needs(transport: Transport = "stream", more: Requirements = {}) {
+  const all: Requirements = {
     ...more,
     packages: [...VM_PACKAGES, ...(more.packages ?? [])],
     machine: "x86_64",
     tubetti: transport === "vhost-user" || more.tubetti === true,
-  });
+  };
+  const lacks = missing(all) === "" ? await lackOfKernel() : "";
+  return requirements({ ...all, lacks });
 }
 
 /** The command line of the program under test, up to options; it stays root. */

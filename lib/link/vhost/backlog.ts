@@ -11,7 +11,24 @@ import { copyBytes } from "./pieces.ts";
 const BACKLOG_BYTES = 1 << 20;
 const BACKLOG_FRAMES = 2048;
 
-/** A queue of frames in memory of its own, each in one piece. */
+/**
+ * A queue of frames in memory of its own, each in one piece.
+ *
+ * @example
+ * ```ts
+ * import { Arena } from "../../sys/arena.ts";
+ * import { Backlog } from "./backlog.ts";
+ * import { assert, assertEquals } from "@std/assert";
+ *
+ * const [arena, backlog] = [new Arena(4096), new Backlog()];
+ * arena.u8[100] = 7;
+ * assert(backlog.push(arena, 100, 60));
+ * assertEquals([backlog.count, backlog.length], [1, 60]);
+ * assertEquals(backlog.arena.u8[backlog.offset], 7);
+ * backlog.shift();
+ * assertEquals(backlog.count, 0);
+ * ```
+ */
 export class Backlog {
   readonly arena: Arena = new Arena(BACKLOG_BYTES);
   /** Frames that wait. */

@@ -185,7 +185,7 @@ export class MessageReader {
   /** What is wrong with size or descriptors of a whole message. */
   #contentProblem(): string {
     const { request, size } = this, name = requestName(request), fds = this.#inbox.count;
-    if (this.#inbox.lost) return `${name} with descriptors that could not be received`;
+    if (this.#inbox.lost) return `${name} with descriptors that are not taken`;
     const form = this.#form();
     if (form === null) return "";
     if (size !== form[0]) return `${name} of ${size} bytes`;

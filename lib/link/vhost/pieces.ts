@@ -31,7 +31,21 @@ export interface Windows {
   locate(low: number, high: number): number;
 }
 
-/** A table of buffers. */
+/**
+ * A table of buffers.
+ *
+ * @example
+ * ```ts
+ * import { Pieces } from "./pieces.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const pieces = new Pieces(8);
+ * pieces.add(0, 4096, 12);
+ * pieces.add(0, 9000, 100);
+ * assertEquals(pieces.span(0, 10, 50), 2); // two bytes of the first, 48 of the second
+ * assertEquals(pieces.span(0, 12, 50), 1);
+ * ```
+ */
 export class Pieces {
   /** Pieces there are. Setting it lower drops the newest. */
   count = 0;

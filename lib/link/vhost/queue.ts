@@ -102,6 +102,24 @@ const NO_VIEW = new DataView(new ArrayBuffer(0));
  *
  * Chains that are available and not taken yet are named by their distance (`ahead`) from the oldest.
  * They may be looked at with {@linkcode walk} any number of times before {@linkcode advance} takes them.
+ *
+ * @example
+ * ```ts
+ * import { GuestMemory } from "./memory.ts";
+ * import { Pieces } from "./pieces.ts";
+ * import { availBytes, descBytes, Queue, usedBytes } from "./queue.ts";
+ * import { assert, assertEquals } from "@std/assert";
+ *
+ * const queue = new Queue(new GuestMemory()); // a guest without memory
+ * const avail = new Uint8Array(availBytes(4)), used = new Uint8Array(usedBytes(4));
+ * const ring = { size: 4, desc: new Uint8Array(descBytes(4)), avail, used, base: 0 };
+ * assertEquals(queue.start({ ...ring, eventIdx: false, indirect: false }), "");
+ * assert(!queue.has(0));
+ * new DataView(ring.desc.buffer).setUint32(8, 100, true); // 100 bytes at 0
+ * avail[2] = 1;
+ * assert(queue.has(0) && !queue.walk(0, 0, new Pieces(8)));
+ * assertEquals(queue.broken, "buffer outside the guest's memory");
+ * ```
  */
 export class Queue {
   /** Started and not broken. */
@@ -134,6 +152,8 @@ export class Queue {
   #told = 0;
   #toldOnce = false;
   #quiet = false;
+  /** Window of the indirect table found last. */
+  #table = 0;
 
   /** @param memory what the addresses in descriptors mean */
   constructor(memory: Windows) {
@@ -246,9 +266,6 @@ export class Queue {
       index = meta >>> 16;
     }
   }
-
-  /** Window of the indirect table found last. */
-  #table = 0;
 
   /** Finds an indirect table (virtio 1.1 §2.6.5.3). @returns whether it is one */
   #openTable(low: number, high: number, length: number, meta: number): boolean {

@@ -43,7 +43,7 @@ const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1; // linux/virtio_net.h
 const MAX_CHAINS = 4096;
 const MAX_PIECES_RESERVED = 8192;
 /** How often a ring that is just being filled is looked at again. */
-const LOOKS = 4;
+const LOOKS = 64;
 /** Mergeable buffers have at least this size (virtio 1.1 §5.1.6.3.1, linux drivers/net/virtio_net.c). */
 const USUAL_BUFFER = 1536;
 /** What became of looking for room. */
@@ -113,18 +113,26 @@ export class ToGuest {
     return false;
   }
 
+  /** Whether what was just not found may never be there: see the module's description. */
+  #hopeless(): boolean {
+    return this.#descriptors >= this.#queue.size / 2;
+  }
+
   /** Sends what waits. @returns whether nothing waits any more */
   #drain(): boolean {
     const backlog = this.#backlog;
+    let looks = 0;
     while (backlog.count > 0) {
       this.#forget();
       const total = backlog.length;
       const fit = this.#reserve(0, total, total);
       if (fit === FITS) this.#hand(0, backlog.arena, backlog.offset, total, total);
-      else if (fit === LATER) {
+      else if (fit === LATER && !this.#hopeless()) {
         this.#forget();
-        if (this.#wait()) continue;
-        return false;
+        if (!this.#wait()) return false;
+        if (++looks < LOOKS) continue;
+        backlog.clear(); // somebody plays with the index
+        return true;
       }
       backlog.shift();
     }
@@ -175,9 +183,9 @@ export class ToGuest {
     const total = VNET_HEADER_SIZE + headers + length;
     let fit = this.#reserve(slot, headers, total);
     for (let k = 0; fit === LATER && slot === 0; k++) {
-      const halfFull = this.#descriptors >= this.#queue.size / 2;
+      const hopeless = this.#hopeless();
       this.#forget();
-      if (halfFull || k === LOOKS) return NEVER;
+      if (hopeless || k === LOOKS) return NEVER;
       if (!this.#wait()) return LATER;
       fit = this.#reserve(slot, headers, total);
     }
@@ -258,7 +266,7 @@ export class ToGuest {
         this.#hand(slot, arena, vnet, total, total);
         return 0;
       }
-      const hopeless = fit === NEVER || this.#descriptors >= this.#queue.size / 2;
+      const hopeless = fit === NEVER || this.#hopeless();
       this.#forget();
       if (hopeless) return -E.EMSGSIZE;
     }
@@ -301,8 +309,9 @@ export class ToGuest {
     if (copied < total) queue.publish(); // bulk data: the guest may begin with it
   }
 
-  /** Lets the guest see all frames. @returns whether it is to be told */
+  /** Lets the guest see all frames, and gives up what is reserved. @returns whether it is to be told */
   flush(): boolean {
+    this.#forget(); // the slots are anybody's again
     this.#queue.publish();
     return this.#queue.wantsCall();
   }

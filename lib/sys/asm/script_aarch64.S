@@ -22,8 +22,12 @@ loop:
 call:
     svc #0
     ldr w10, [x19, #64]
-    tbz w10, #0, store
+    tbz w10, #0, positive
     cbnz x0, done
+positive:
+    tbz w10, #3, store
+    cmp x0, #0
+    b.gt leave
 store:
     str x0, [x19, #56]
     tbz w10, #2, negative
@@ -37,6 +41,10 @@ negative:
     b.eq next
 exit:
     ubfx w0, w10, #8, #8
+    b end
+leave:
+    mov x0, #0
+end:
     mov x8, #94                 // exit_group
     svc #0
 next:

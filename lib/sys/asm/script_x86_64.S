@@ -4,7 +4,8 @@
 # Entry, 72 bytes: 0 number, 8…55 six arguments, 56 result, 64 control word, 68 offset, from the
 # table's start, of an earlier result to be used as first argument (0: none).
 # Control: bit 0 return when not zero (before the result is stored), bit 1 exit when negative,
-# bit 2 exit when zero, bits 8–15 exit status, bits 16–31 errno that is no reason to exit.
+# bit 2 exit when zero, bit 3 exit with 0 when positive (before the result is stored),
+# bits 8–15 exit status, bits 16–31 errno that is no reason to exit.
 # Position-independent; no memory but the table and the stack is touched.
 #
 # rbx = entry, rbp = entries left, r12 = table
@@ -33,9 +34,15 @@ call:
     syscall
     mov 64(%rbx), %edx
     test $1, %dl
-    jz store
+    jz positive
     test %rax, %rax
     jnz done
+positive:
+    test $8, %dl
+    jz store
+    xor %edi, %edi
+    test %rax, %rax
+    jg leave
 store:
     mov %rax, 56(%rbx)
     test $4, %dl
@@ -54,6 +61,7 @@ negative:
     je next
 exit:
     movzbl %dh, %edi
+leave:
     mov $231, %eax              # exit_group
     syscall
 next:

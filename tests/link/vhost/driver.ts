@@ -86,6 +86,11 @@ export class TestMemory implements Windows {
     return off;
   }
 
+  /** Sets memory aside from `off` on again, as if all of it was free. */
+  reset(off: number): void {
+    this.#free = off;
+  }
+
   /** Whether nothing was written outside. */
   intact(): boolean {
     const { u8 } = this.arena;

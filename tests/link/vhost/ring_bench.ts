@@ -15,7 +15,7 @@ import { VNET_HEADER_SIZE } from "../../../lib/sys/tun.ts";
 import { Driver, TestMemory } from "./driver.ts";
 import { tcpFrame, udpFrame } from "./frames.ts";
 
-const ROUNDS = 20_000;
+const ROUNDS = 100_000;
 const RING = 256;
 const slots = new Slots(VNET_HEADER_SIZE, RX_FRAMES);
 const message = new Message(1024);

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { BaseHandler, getLogger, type LogRecord } from "@std/log";
 import { Hypervisor } from "../../../lib/link/hypervisor.ts";
 import { VhostLink } from "../../../lib/link/vhost/link.ts";
@@ -18,10 +18,12 @@ import {
   FakeMemory,
   type FakeRegion,
   FakeRing,
+  kick,
   memoryTable,
   REQ,
   ringAddress,
   state,
+  takeEvents,
   u64,
   V1_ACK,
   WRITE,
@@ -34,7 +36,9 @@ export const MEMORY = 1 << 20;
 export const RING = 16;
 const RING_PLACES = [0x1000, 0x2000], BUFFERS = 0x10000, BUFFER = 2048;
 export const TO_GUEST = 0, FROM_GUEST = 1;
-const VNET = 12;
+export const VNET = 12;
+/** Some frame. */
+export const FRAME: Uint8Array<ArrayBuffer> = Uint8Array.from({ length: 60 }, (_, k) => k * 3);
 
 /** What QEMU's guest takes of a network device (linux/virtio_net.h), and vhost-user's bit 30. */
 export const FEATURES = 0x170009983n;
@@ -80,10 +84,10 @@ export class World {
   /** What was logged. */
   readonly lines: string[];
 
-  constructor(hypervisor: Hypervisor, lines: string[]) {
+  constructor(hypervisor: Hypervisor, lines: string[], link: VhostLink) {
     this.hypervisor = hypervisor;
     this.lines = lines;
-    this.link = new VhostLink(hypervisor);
+    this.link = link;
     this.rig = new LinkRig(this.link);
     this.renew();
   }
@@ -202,35 +206,39 @@ export function withWorld(fn: (world: World) => void): void {
 }
 
 /** Runs a test with a link that listens. */
-export function withListening(fn: (world: World) => void): void {
+export function withListening(fn: (world: World) => void, Kind = VhostLink): void {
   const folder = Deno.makeTempDirSync();
-  checked(Hypervisor.listen(`${folder}/socket`, false), fn, 2);
+  checked(Hypervisor.listen(`${folder}/socket`, false), fn, 2, Kind);
   Deno.removeSync(folder);
 }
 
 /** Runs it, and looks that nothing is left over of it. @param opened descriptors opened before */
-function checked(hypervisor: Hypervisor, fn: (world: World) => void, opened: number): void {
+function checked(
+  hypervisor: Hypervisor,
+  fn: (world: World) => void,
+  opened: number,
+  Kind = VhostLink,
+): void {
   const before = descriptors() - opened, mapped = mappings();
   const logger = getLogger(), { handlers } = logger, kept = new Lines();
   logger.handlers = [kept];
-  const world = new World(hypervisor, kept.lines);
+  const world = new World(hypervisor, kept.lines, new Kind(hypervisor));
   try {
     fn(world);
   } finally {
-    logger.handlers = handlers;
     world.close();
+    logger.handlers = handlers;
   }
   assertEquals(mappings(), mapped);
   assertEquals(descriptors(), before);
 }
 
-/** Number of descriptors open on the same file as `fd`. */
-export function holders(fd: number): number {
-  const target = Deno.readLinkSync(`/proc/self/fd/${fd}`);
+/** Number of eventfds that this process has open. */
+export function eventfds(): number {
   let count = 0;
   for (const { name } of Deno.readDirSync("/proc/self/fd")) {
     try {
-      if (Deno.readLinkSync(`/proc/self/fd/${name}`) === target) count++;
+      if (Deno.readLinkSync(`/proc/self/fd/${name}`) === "anon_inode:[eventfd]") count++;
     } catch {
       // the directory itself
     }
@@ -242,4 +250,41 @@ export function holders(fd: number): number {
 export function leave(world: World): void {
   libc.shutdown(world.front.fd, 2);
   world.rig.settle();
+}
+
+/** Whether frames cross both ways. */
+export function assertWorks(world: World): void {
+  const { rings, rig } = world;
+  rig.take();
+  takeEvents(rings[TO_GUEST].call);
+  world.guestSends(FRAME, 0);
+  kick(rings[FROM_GUEST].kick);
+  world.guestOffers(1);
+  kick(rings[TO_GUEST].kick);
+  rig.settle();
+  assertEquals(rig.take(), [FRAME]);
+  assertEquals(rings[FROM_GUEST].takeUsed(), [0]);
+  assertEquals(rig.send(FRAME), 0);
+  rig.settle();
+  assertEquals(rings[TO_GUEST].takeUsed(), [VNET + FRAME.length]);
+  assertEquals(world.buffer(1).slice(VNET, VNET + FRAME.length), FRAME);
+  assertEquals(takeEvents(rings[TO_GUEST].call), 1);
+}
+
+/** Whether no frame crosses, and nothing happens either. */
+export function assertSilent(world: World): void {
+  const { rings, rig } = world;
+  world.guestSends(FRAME, 2);
+  kick(rings[FROM_GUEST].kick);
+  world.guestOffers(3);
+  kick(rings[TO_GUEST].kick);
+  rig.settle();
+  rig.send(FRAME);
+  rig.settle();
+  assertEquals([rig.take(), rings[FROM_GUEST].takeUsed(), rings[TO_GUEST].takeUsed()], [
+    [],
+    [],
+    [],
+  ]);
+  assert(world.link.writable);
 }
