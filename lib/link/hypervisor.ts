@@ -11,7 +11,7 @@
  */
 import { getLogger } from "@std/log";
 import { monotonicMs } from "../sys/clock.ts";
-import { setCloseOnExec } from "../sys/descriptors.ts";
+import { setCloseOnExec, setNonBlocking } from "../sys/descriptors.ts";
 import { check, E, errnoName, SysError } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { hasHungUp } from "../sys/poll.ts";
@@ -41,9 +41,6 @@ const WARNINGS_PER_SECOND = 1;
 /** What errors begin with. */
 const OPTION = "-s: ";
 const F_DUPFD_CLOEXEC = 1030; // linux/fcntl.h
-const F_GETFL = 3; // asm-generic/fcntl.h
-const F_SETFL = 4; // asm-generic/fcntl.h
-const O_NONBLOCK = 0x800; // asm-generic/fcntl.h
 
 const encoder = new TextEncoder();
 
@@ -147,8 +144,7 @@ export class Hypervisor {
       throw new SysError("-F: getpeername", `${fd}`, errno(), "it must be connected");
     }
     setCloseOnExec(fd);
-    const flags = check(libc.fcntl(fd, F_GETFL, 0), "fcntl", `${fd}`);
-    check(libc.fcntl(fd, F_SETFL, flags | O_NONBLOCK), "fcntl", `${fd}`);
+    setNonBlocking(fd);
     return new Hypervisor("", -1, fd, true);
   }
 
@@ -198,6 +194,7 @@ export class Hypervisor {
   /** accept(2), with the spare descriptor when there is no other. @returns descriptor or -1 */
   #accepted(): number {
     if (this.listenFd < 0) return -1;
+    if (this.#spare < 0) this.#spare = spareOf(this.listenFd);
     const flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
     const fd = libc.accept4(this.listenFd, null, null, flags);
     if (fd >= 0) return fd;

@@ -49,7 +49,7 @@ export const SLOT_FRAME_SIZE = 65535 + ETH_HEADER_SIZE;
 /** Where a link has its descriptors watched. */
 export interface LinkWatcher {
   /**
-   * Has `fd` watched, level-triggered; what happens comes to {@linkcode Link.event} with `kind`.
+   * Has `fd` watched, level-triggered unless EPOLLET is asked for; what happens comes to {@linkcode Link.event} with `kind`.
    *
    * @param events EPOLLIN and the like, see `EPOLL`
    * @returns 0 or a negative errno

@@ -12,7 +12,10 @@ import { errno, libc } from "./libc_rare.ts";
 
 const F_GETFD = 1; // asm-generic/fcntl.h
 const F_SETFD = 2; // asm-generic/fcntl.h
+const F_GETFL = 3; // asm-generic/fcntl.h
+const F_SETFL = 4; // asm-generic/fcntl.h
 const FD_CLOEXEC = 1; // asm-generic/fcntl.h
+const O_NONBLOCK = 0x800; // asm-generic/fcntl.h
 const O_RDWR = 2; // asm-generic/fcntl.h
 const O_CLOEXEC = 0x80000; // asm-generic/fcntl.h
 
@@ -27,6 +30,12 @@ function openNumbers(): number[] {
 /** Has a descriptor closed by execve(2). @throws SysError EBADF */
 export function setCloseOnExec(fd: number): void {
   check(libc.fcntl(fd, F_SETFD, FD_CLOEXEC), "fcntl", `F_SETFD ${fd}`);
+}
+
+/** Has calls on a descriptor that others may hold too not block. @throws SysError EBADF */
+export function setNonBlocking(fd: number): void {
+  const flags = check(libc.fcntl(fd, F_GETFL, 0), "fcntl", `F_GETFL ${fd}`);
+  check(libc.fcntl(fd, F_SETFL, flags | O_NONBLOCK), "fcntl", `F_SETFL ${fd}`);
 }
 
 /** Open descriptors behind the three standard ones: those closed by execve(2), or the others. */

@@ -4,7 +4,9 @@
  *
  * Theory of operation: the path of a socket stays when its owner is killed, and nobody else can bind
  * to it then. Whether it is one of those shows when one connects: the kernel refuses that. Such a path
- * is removed and bound to again, unless it has changed hands meanwhile.
+ * is removed and bound to again, unless it has changed hands meanwhile. As a socket that is bound and
+ * does not listen yet looks the same, whoever takes a path holds an abstract socket named after it for
+ * that moment.
  *
  * @module
  */
@@ -114,6 +116,31 @@ function removeStale(path: string, option: string): void {
   }
 }
 
+/** How long others are given to take a path, and how often that is looked at. */
+const LOCK_MS = 200, LOCK_STEP_MS = 2;
+const LOCK_PREFIX = "tubetti-lock:";
+const naptime = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * Keeps others of our kind from a path until the descriptor is closed. Blocks while one of them does so,
+ * but not for long: it may be somebody who only pretends. @returns the descriptor, or -1
+ */
+function lockPath(path: string): number {
+  const start = sockaddrUn.at.sun_path + 1; // a NUL in front makes a name abstract (unix(7))
+  const absolute = path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
+  const name = encoder.encode(`${LOCK_PREFIX}${absolute}`).subarray(-MAX_SOCKET_PATH);
+  const address = new Uint8Array(start + name.length);
+  new DataView(address.buffer).setUint16(sockaddrUn.at.sun_family, AF_UNIX, true);
+  address.set(name, start);
+  const fd = newStream(path);
+  for (let waited = 0; waited < LOCK_MS; waited += LOCK_STEP_MS) {
+    if (libc.bind(fd, address, address.length) === 0) return fd;
+    Atomics.wait(naptime, 0, 0, LOCK_STEP_MS);
+  }
+  libc.close(fd);
+  return -1;
+}
+
 /**
  * Listens at a path, for processes of the same user only. The path of an owner that is gone is taken.
  *
@@ -123,7 +150,7 @@ function removeStale(path: string, option: string): void {
  * @throws SysError EADDRINUSE when the path belongs to somebody or is no socket, ENAMETOOLONG, EACCES …
  */
 export function listenUnix(path: string, backlog: number, option = ""): number {
-  const address = unixAddress(path, option), fd = newStream(path);
+  const address = unixAddress(path, option), lock = lockPath(path), fd = newStream(path);
   try {
     let result = bindPrivately(fd, address);
     if (result === -E.EADDRINUSE) {
@@ -136,5 +163,7 @@ export function listenUnix(path: string, backlog: number, option = ""): number {
   } catch (error) {
     libc.close(fd);
     throw error;
+  } finally {
+    if (lock >= 0) libc.close(lock);
   }
 }

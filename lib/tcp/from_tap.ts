@@ -241,10 +241,10 @@ function hold(tcp: TcpState, i: number, off: number, length: number): void {
 /** Sends the payload collected from the current batch. Called when the batch ends, too. */
 export function flushBatch(tcp: TcpState): void {
   const i = tcp.batchFlow, segments = tcp.batchCount, bytes = tcp.batchBytes;
-  if (i < 0) return;
-  tcp.sending.setCount(tcp.batchPieces);
+  if (i >= 0) tcp.sending.setCount(tcp.batchPieces);
   tcp.batchFlow = -1;
   tcp.batchCount = tcp.batchPieces = tcp.batchBytes = 0;
+  if (i < 0) return; // nothing, or its flow was closed
   const d = base(i);
   const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
   let sent = libc.sendmsg(tcp.data[d + W.FD], tcp.sending.header, flags);

@@ -23,14 +23,9 @@ import {
   throughputTable,
 } from "./rows.ts";
 import { benchSplice } from "./splice_bench.ts";
+import { benchStart } from "./start_bench.ts";
 import { figure, formatTable, median, ratio } from "./table.ts";
-import {
-  type NetBenchOptions,
-  openProgram,
-  openVeth,
-  type Program,
-  type Target,
-} from "./targets.ts";
+import { type NetBenchOptions, openProgram, openVeth, type Target } from "./targets.ts";
 
 /** Sections in the order in which they run; the first ones, up to `growth`, are the tap's. */
 export const SECTIONS = [
@@ -196,38 +191,6 @@ async function benchStalls(options: NetBenchOptions): Promise<void> {
 }
 
 const MS_PER_S = 1000;
-
-/** Milliseconds from the start of a program until its command runs, and until all has ended. */
-async function startOnce(
-  bed: Testbed,
-  program: Program | null,
-): Promise<{ running: number; ended: number }> {
-  const command = ["date", "+%s.%N"];
-  const began = performance.timeOrigin + performance.now();
-  const result = program
-    ? await bed.guest(command, program.command ? { program: program.command } : {})
-    : await bed.runHost(command);
-  return { running: Number(result.stdout) * MS_PER_S - began, ended: result.ms };
-}
-
-async function benchStart(options: NetBenchOptions): Promise<void> {
-  await using bed = await Testbed.create({ user: true });
-  const programs = [options.peer, options.own, null].filter((program, i) => i === 2 || program);
-  const samples = new Map<string, { running: number; ended: number }[]>();
-  for (let round = -1; round < options.runs; round++) {
-    for (const program of programs) {
-      const sample = await startOnce(bed, program);
-      if (round < 0) continue; // fills caches
-      const name = program?.name ?? "command alone";
-      samples.set(name, [...samples.get(name) ?? [], sample]);
-    }
-  }
-  const rows = [...samples].map(([name, list]) => {
-    const of = (what: "running" | "ended") => figure(median(list.map((sample) => sample[what])));
-    return [name, of("running"), of("ended")];
-  });
-  console.log(formatTable(["Start-up, ms", "until CMD runs", "until all ended"], rows) + "\n");
-}
 
 /** Memory with many connections open, and the speed of one among them. */
 async function benchMany(options: NetBenchOptions): Promise<void> {

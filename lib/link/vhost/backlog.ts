@@ -10,6 +10,9 @@ import { copyBytes } from "./pieces.ts";
 /** Bytes that wait at most: 80 ms at 100 Mb/s. */
 const BACKLOG_BYTES = 1 << 20;
 const BACKLOG_FRAMES = 2048;
+/** Of both, this share is for short frames: acknowledgements and answers, not what floods. */
+const RESERVE_SHARE = 8;
+const SHORT_FRAME = 256;
 
 /**
  * A queue of frames in memory of its own, each in one piece.
@@ -37,6 +40,7 @@ export class Backlog {
   readonly #lengths = new Int32Array(BACKLOG_FRAMES);
   #first = 0;
   #end = 0;
+  #bytes = 0;
 
   /** Offset of the oldest frame. */
   get offset(): number {
@@ -50,14 +54,22 @@ export class Backlog {
 
   /** Adds a copy of `length` bytes at `from`. @returns whether there was room */
   push(source: Arena, from: number, length: number): boolean {
+    if (length > SHORT_FRAME && this.#isReserved(length)) return false;
     const at = this.#room(length);
     if (at < 0) return false;
+    this.#bytes += length;
     const k = (this.#first + this.count++) % BACKLOG_FRAMES;
     this.#offsets[k] = at;
     this.#lengths[k] = length;
     this.#end = at + length;
     copyBytes(source.dv, from, this.arena.dv, at, length);
     return true;
+  }
+
+  /** Whether `length` more bytes would take what is left for short frames. */
+  #isReserved(length: number): boolean {
+    return this.#bytes + length > BACKLOG_BYTES - BACKLOG_BYTES / RESERVE_SHARE ||
+      this.count >= BACKLOG_FRAMES - BACKLOG_FRAMES / RESERVE_SHARE;
   }
 
   /** @returns where `length` bytes are free in one piece, or -1 */
@@ -72,12 +84,13 @@ export class Backlog {
 
   /** Drops the oldest frame. */
   shift(): void {
+    this.#bytes -= this.length;
     this.#first = (this.#first + 1) % BACKLOG_FRAMES;
     this.count--;
   }
 
   /** Drops all. */
   clear(): void {
-    this.count = 0;
+    this.count = this.#bytes = 0;
   }
 }

@@ -18,7 +18,8 @@
  * @module
  */
 import { errnoName, SysError } from "../../sys/errno.ts";
-import { errno, libc } from "../../sys/libc.ts";
+import { setNonBlocking } from "../../sys/descriptors.ts";
+import { libc } from "../../sys/libc.ts";
 import type { GuestMemory } from "./memory.ts";
 import {
   type MessageReader,
@@ -67,10 +68,6 @@ const QUEUE_PAIRS = 1n;
 const STATE_REFUSED = 0x101n;
 const REFUSED = 1n;
 const INDEX_MASK = 0xffff;
-
-const F_GETFL = 3; // asm-generic/fcntl.h
-const F_SETFL = 4; // asm-generic/fcntl.h
-const O_NONBLOCK = 0x800; // asm-generic/fcntl.h
 
 /** A request that cannot be met, and why. */
 export class Refusal extends Error {
@@ -121,14 +118,6 @@ interface RingState {
  */
 export function capabilities(): string {
   return JSON.stringify({ type: "net" }, null, 2);
-}
-
-/** Calls on a descriptor that others hold too must not block. @throws Refusal */
-function setNonBlocking(fd: number): void {
-  const flags = libc.fcntl(fd, F_GETFL, 0);
-  if (flags < 0 || libc.fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-    throw new Refusal(`a descriptor that cannot be used: ${errnoName(errno())}`);
-  }
 }
 
 /** The device; one for all connections, reset between them. */
@@ -234,9 +223,6 @@ export class Device {
     if (this.#negotiated && features === this.features) return null;
     const unknown = features & ~OFFERED;
     if (unknown !== 0n) throw new Refusal(`features 0x${unknown.toString(16)} were not offered`);
-    if ((features & LONG_HEADER) === 0n) {
-      throw new Refusal("the guest knows neither virtio 1.0 nor mergeable buffers");
-    }
     if (this.#rings.some(({ started }) => started)) throw new Refusal("a ring is in use");
     this.features = features;
     this.#negotiated = true;
@@ -341,6 +327,12 @@ export class Device {
   /** Starts a ring that is all set up. @throws Refusal when it is not */
   #start(index: number): void {
     const ring = this.#rings[index], { size, addresses, base } = ring;
+    if (this.#negotiated && (this.features & LONG_HEADER) === 0n) {
+      this.#user.warn(
+        "the guest's driver knows neither virtio 1.0 nor mergeable buffers: no network",
+      );
+      return; // its choice, which must not cost the hypervisor the connection
+    }
     if (!this.#negotiated) throw new Refusal("features were not agreed on");
     if (size === 0 || addresses === null) throw new Refusal(`ring ${index} is not set up`);
     const desc = this.#memory.user(addresses.descriptors, descBytes(size));

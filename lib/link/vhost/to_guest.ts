@@ -13,8 +13,8 @@
  * else it must fit in one (virtio 1.1 §5.1.6.4).
  *
  * When there is no room for bulk data, {@linkcode ToGuest.writable} is false until the guest kicks.
- * Single frames wait in a {@linkcode Backlog} meanwhile, and nothing overtakes them. A
- * driver fills its ring again when half of it is used up, at the latest: what does not fit although
+ * Single frames wait in a {@linkcode Backlog} meanwhile. After a kick they go first, every other
+ * time only when bulk data has had its turn: so neither starves the other. A driver fills its ring again when half of it is used up, at the latest: what does not fit although
  * half of the ring or more is available may never fit. It is not waited for then, but built in the slot and
  * dropped if it does not fit when it is sent, as any network drops what is too large for it. For rings so small
  * that this could happen to super-frames, {@linkcode ToGuest.roomy} is false.
@@ -56,6 +56,9 @@ export class ToGuest {
   /** Whether the guest completes checksums (VIRTIO_NET_F_GUEST_CSUM). */
   checksums = true;
   #writable = true;
+  /** Bulk data goes before the backlog in this turn; it did after the last kick. */
+  #bulkFirst = false;
+  #wasFirst = false;
   readonly #queue: Queue;
   readonly #memory: Windows;
   readonly #slots: Slots;
@@ -70,6 +73,7 @@ export class ToGuest {
   /** Per slot reserved: its first chain and piece, bytes of all headers, and of the whole frame. */
   readonly #firstChain = new Int32Array(TX_SLOTS + 1);
   readonly #firstPiece = new Int32Array(TX_SLOTS + 1);
+  readonly #firstDescriptor = new Int32Array(TX_SLOTS + 1);
   readonly #headers = new Int32Array(TX_SLOTS);
   readonly #total = new Int32Array(TX_SLOTS);
   /** Slots reserved, and sent of them. */
@@ -103,7 +107,12 @@ export class ToGuest {
     this.#queue.unwatch();
     this.#writable = true;
     if (!this.#queue.running) this.#backlog.clear();
-    else this.#drain();
+    else if (this.#backlog.count > 0 && !this.#wasFirst) {
+      this.#bulkFirst = this.#wasFirst = true; // flush() sees to the backlog
+    } else {
+      this.#wasFirst = false;
+      this.#drain();
+    }
   }
 
   /** Has the guest kick when there is more room. @returns whether there is already */
@@ -153,13 +162,14 @@ export class ToGuest {
   #forgetSlot(slot: number): void {
     this.#chains = this.#firstChain[slot];
     this.#pieces.count = this.#firstPiece[slot];
+    this.#descriptors = this.#firstDescriptor[slot];
   }
 
   /** As `Link.place`. */
   place(message: Message, piece: number, slot: number, headers: number, length: number): number {
     if (slot === 0) {
       this.#forget();
-      if (this.#backlog.count > 0 && !this.#drain()) return 0;
+      if (this.#backlog.count > 0 && !this.#bulkFirst && !this.#drain()) return 0;
     }
     const fit = this.#placeable(slot) ? this.#room(slot, headers, length) : NEVER;
     if (fit === LATER) return 0;
@@ -203,6 +213,7 @@ export class ToGuest {
     const queue = this.#queue, pieces = this.#pieces;
     this.#firstChain[slot] = this.#chains;
     this.#firstPiece[slot] = pieces.count;
+    this.#firstDescriptor[slot] = this.#descriptors;
     this.#headers[slot] = headers;
     this.#total[slot] = total;
     let room = 0;
@@ -312,6 +323,10 @@ export class ToGuest {
   /** Lets the guest see all frames, and gives up what is reserved. @returns whether it is to be told */
   flush(): boolean {
     this.#forget(); // the slots are anybody's again
+    if (this.#bulkFirst) {
+      this.#bulkFirst = false;
+      if (this.#queue.running) this.#drain();
+    }
     this.#queue.publish();
     return this.#queue.wantsCall();
   }

@@ -144,7 +144,7 @@ Deno.test("SET_FEATURES takes parts of what was offered, and nothing else", () =
       const answer = world.ask(REQ.SET_FEATURES, u64(FEATURES | 1n << bit));
       assertEquals(answer, offered ? 0n : 1n, `bit ${bit}`);
     }
-    assertEquals(world.ask(REQ.SET_FEATURES, u64(0)), 1n); // a header of 10 bytes
+    assertEquals(world.ask(REQ.SET_FEATURES, u64(0)), 0n); // a header of 10 bytes: no ring will start
     assertEquals(world.ask(REQ.SET_FEATURES, u64(1n << 15n)), 0n);
     assertEquals([world.link.tso, world.link.uso], [false, false]);
     assertEquals(world.ask(REQ.SET_FEATURES, u64(OFFERED)), 0n);
@@ -178,6 +178,17 @@ Deno.test("features cannot change while a ring is in use", () => {
     assertEquals(world.ask(REQ.SET_VRING_BASE, state(0, 8)), 1n);
     assertEquals(world.ask(REQ.SET_VRING_ADDR, ringAddress(0, world.place(1))), 1n);
     assertWorks(world);
+  });
+});
+
+Deno.test("a driver too old for our header gets no network, and costs nobody the connection", () => {
+  withWorld((world) => {
+    world.setUp({ features: 1n << 29n });
+    world.guestSends(new Uint8Array(60));
+    kick(world.rings[FROM_GUEST].kick);
+    world.rig.settle();
+    assertEquals(world.ask(REQ.GET_VRING_BASE, state(FROM_GUEST, 0)) >> 32n, 0n);
+    assertEquals(world.warnings.length, 1);
   });
 });
 
