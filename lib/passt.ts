@@ -9,11 +9,10 @@
  * @module
  */
 import type { Options } from "./config/options.ts";
-import type { Readiness } from "./host/background.ts";
 import { readHostNetwork } from "./host/host_network.ts";
 import { buildNetwork } from "./host/network.ts";
 import { summary } from "./host/summary.ts";
-import { observed, runInstance } from "./instance.ts";
+import { observed, runInstance, type Surroundings } from "./instance.ts";
 import { Hypervisor } from "./link/hypervisor.ts";
 import type { Link } from "./link/link.ts";
 import { PcapFile } from "./link/pcap.ts";
@@ -21,8 +20,7 @@ import { StreamLink } from "./link/stream.ts";
 import { VhostLink } from "./link/vhost/link.ts";
 import { SIGNAL_BASE } from "./sys/process.ts";
 import type { Identity } from "./sys/credentials.ts";
-import { raiseDescriptorLimit } from "./sys/rlimit.ts";
-import { installSignals, SIG } from "./sys/signal.ts";
+import { SIG } from "./sys/signal.ts";
 import { MAC_SIZE } from "./wire/ethernet.ts";
 
 /** Signals that are the usual way to end us. */
@@ -71,40 +69,33 @@ function makeLink(hypervisor: Hypervisor, { vhostUser }: Options): Link {
  * Serves virtual machines, one after the other.
  *
  * @param hypervisor from {@linkcode openHypervisor}; the caller closes it
- * @param readiness told when a hypervisor can connect
  * @returns 0 when the only client has left, or SIGTERM or SIGQUIT ended us; 128 + N for signal N
  * @throws SysError or ConfigError when it cannot be started; nothing is left behind
  */
 export function runPasst(
   options: Options,
   hypervisor: Hypervisor,
-  readiness: Readiness,
+  surroundings: Surroundings,
 ): number {
-  const descriptors = raiseDescriptorLimit();
-  const signals = installSignals([SIG.HUP, SIG.INT, SIG.QUIT, SIG.TERM]);
-  try {
-    const host = readHostNetwork(options);
-    const network = buildNetwork(options, host);
-    const pcap = options.pcap === null ? null : new PcapFile(options.pcap);
-    const { path } = hypervisor;
-    return runInstance({
-      options,
-      network,
-      link: observed(makeLink(hypervisor, options), pcap),
-      guestMac: new Uint8Array(MAC_SIZE).fill(BROADCAST_BYTE),
-      guest: null,
-      bound: null,
-      handlers: { childFd: -1, child: () => null, linkLost: () => 0 },
-      onSignal: (signal) => STOP.includes(signal) ? 0 : SIGNAL_BASE + signal,
-      pcap,
-      notes: [
-        ...host.notes,
-        ...summary(network, options),
-        ...(path === "" ? [] : usage(path, options.vhostUser)),
-      ],
-      release: () => null,
-    }, { signals, readiness, descriptors });
-  } finally {
-    signals.restore();
-  }
+  const host = readHostNetwork(options);
+  const network = buildNetwork(options, host);
+  const pcap = options.pcap === null ? null : new PcapFile(options.pcap);
+  const { path } = hypervisor;
+  return runInstance({
+    options,
+    network,
+    link: observed(makeLink(hypervisor, options), pcap),
+    guestMac: new Uint8Array(MAC_SIZE).fill(BROADCAST_BYTE),
+    guest: null,
+    bound: null,
+    handlers: { childFd: -1, child: () => null, linkLost: () => 0 },
+    onSignal: (signal) => STOP.includes(signal) ? 0 : SIGNAL_BASE + signal,
+    pcap,
+    notes: [
+      ...host.notes,
+      ...summary(network, options),
+      ...(path === "" ? [] : usage(path, options.vhostUser)),
+    ],
+    release: () => null,
+  }, surroundings);
 }

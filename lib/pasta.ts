@@ -12,12 +12,10 @@
  */
 import type { Options } from "./config/options.ts";
 import { BoundPorts } from "./forward/bound_ports.ts";
-import type { Readiness } from "./host/background.ts";
 import { type Guest, openGuest } from "./host/guest.ts";
 import { buildNetwork, type Network } from "./host/network.ts";
 import { configureGuest } from "./host/guest_network.ts";
 import { type HostNetwork, readHostNetwork } from "./host/host_network.ts";
-import { CommandError } from "./host/command_error.ts";
 import { summary } from "./host/summary.ts";
 import { observed, runInstance, type Surroundings } from "./instance.ts";
 import type { Link } from "./link/link.ts";
@@ -32,10 +30,8 @@ import {
   openGuestNetwork,
   openProcNet,
 } from "./sys/namespace.ts";
-import { raiseDescriptorLimit } from "./sys/rlimit.ts";
 import { AF_NETLINK, NETLINK_SOCK_DIAG } from "./sys/sock_diag.ts";
 import { newSocket, SOCK_RAW } from "./sys/socket.ts";
-import { installSignals, SIG } from "./sys/signal.ts";
 import { negotiateOffloads } from "./sys/tun.ts";
 
 /** Where the ports are found that `auto` opens: those of the guest, and ours. */
@@ -94,22 +90,15 @@ function serve(options: Options, guest: Guest, surroundings: Surroundings): numb
 /**
  * Gives the guest that the options name a network, and serves it to its end.
  *
- * @param readiness told when the guest is served
  * @returns the command's exit code, 128 + N when it or we ended by signal N; 0 when namespaces that we
  *   joined are gone, or SIGTERM or SIGQUIT told us to leave them
  * @throws SysError, ConfigError or CommandError when it cannot be started; nothing is left behind
  */
-export function runPasta(options: Options, readiness: Readiness): number {
-  const descriptors = raiseDescriptorLimit();
-  const signals = installSignals([SIG.HUP, SIG.INT, SIG.QUIT, SIG.TERM]);
+export function runPasta(options: Options, surroundings: Surroundings): number {
+  const guest = openGuest(options, surroundings.signals);
   try {
-    const guest = openGuest(options, signals);
-    try {
-      return serve(options, guest, { signals, readiness, descriptors });
-    } finally {
-      guest.close();
-    }
+    return serve(options, guest, surroundings);
   } finally {
-    signals.restore();
+    guest.close();
   }
 }

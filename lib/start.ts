@@ -19,6 +19,8 @@ import { finishLogging, setupLogging, switchToBackground } from "./host/logging.
 import { PidFile } from "./host/pid_file.ts";
 import type { Hypervisor } from "./link/hypervisor.ts";
 import { hideMemory } from "./sys/credentials.ts";
+import { raiseDescriptorLimit } from "./sys/rlimit.ts";
+import { installSignals, SIG } from "./sys/signal.ts";
 
 type Passt = typeof import("./passt.ts");
 type Pasta = typeof import("./pasta.ts");
@@ -46,6 +48,7 @@ function thenHidden(readiness: Readiness): Readiness {
 export async function start(options: Options, background: Background | null): Promise<number> {
   const passt: Passt | null = options.mode === "passt" ? await import(PASST) : null;
   const pasta: Pasta | null = passt ? null : await import(PASTA);
+  const signals = installSignals([SIG.HUP, SIG.INT, SIG.QUIT, SIG.TERM]); // before there is a file
   tightenUmask();
   setupLogging(options);
   const change = passt ? identityChange(options.runas, null) : identityChange(options.runas);
@@ -58,14 +61,16 @@ export async function start(options: Options, background: Background | null): Pr
     const told = background?.readiness(pidFile, switchToBackground) ??
       foregroundReadiness(pidFile);
     const readiness = change?.identity ? thenHidden(told) : told;
-    if (passt) return passt.runPasst(options, hypervisor!, readiness);
-    return pasta!.runPasta(options, readiness);
+    const started = { signals, readiness, descriptors: raiseDescriptorLimit() };
+    if (passt) return passt.runPasst(options, hypervisor!, started);
+    return pasta!.runPasta(options, started);
   } catch (error) {
     if (error instanceof CommandError) pidFile?.undo();
     throw error;
   } finally {
     hypervisor?.close();
     pidFile?.close();
+    signals.restore();
     finishLogging();
   }
 }

@@ -10,6 +10,7 @@
 import { getLogger } from "@std/log";
 import type { Arena } from "../sys/arena.ts";
 import { E, errnoName, SysError } from "../sys/errno.ts";
+import { linkHint, openNamed } from "../sys/file.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { invert, sum } from "../wire/checksum.ts";
 import {
@@ -30,7 +31,7 @@ const F_SETFL = 4;
 const FILE_MODE = 0o600;
 
 function openHint(number: number): string {
-  return number === E.ENXIO ? "nobody reads this FIFO: start its reader first" : "";
+  return number === E.ENXIO ? "nobody reads this FIFO: start its reader first" : linkHint(number);
 }
 
 /** A capture file. Frames before {@linkcode PcapFile.open}, or after a failed write, are not recorded. */
@@ -49,13 +50,13 @@ export class PcapFile implements Observer {
 
   /** Creates or empties the file. @returns itself @throws SysError */
   open(): this {
-    const path = this.#path, name = new TextEncoder().encode(`${path}\0`);
+    const path = this.#path;
     // non-blocking: a FIFO without a reader would hold us where no signal is heard
     const flags = O_WRONLY_CREAT_TRUNC_CLOEXEC | O_NONBLOCK;
-    let fd = libc.open(name, flags | O_EXCL, FILE_MODE);
+    let fd = openNamed(path, flags | O_EXCL, FILE_MODE);
     this.#made = fd >= 0;
-    if (fd < 0 && errno() === E.EEXIST) fd = libc.open(name, flags, FILE_MODE);
-    if (fd < 0) throw new SysError("--pcap: open", path, errno(), openHint(errno()));
+    if (fd === -E.EEXIST) fd = openNamed(path, flags, FILE_MODE);
+    if (fd < 0) throw new SysError("--pcap: open", path, -fd, openHint(-fd));
     libc.fcntl(fd, F_SETFL, 0); // whole records
     writePcapHeader(this.#view, 0, SLOT_FRAME_SIZE);
     const written = libc.write(fd, this.#record, PCAP_HEADER_SIZE);

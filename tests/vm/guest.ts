@@ -133,7 +133,7 @@ export class Guest implements AsyncDisposable {
         "-cpu",
         "max",
         "-smp",
-        `${options.processors ?? 1}`,
+        processors(options.processors ?? 1, kvm),
       ],
       ...["-m", `${options.memoryMb ?? MEMORY_MB}`, "-nodefaults", "-nographic"],
       ...["-serial", `file:${folder}/console`, "-kernel", kernel, "-initrd", initramfs],

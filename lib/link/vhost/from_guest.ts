@@ -58,8 +58,7 @@ export class FromGuest {
   readonly rxGsoSize: Int32Array<ArrayBuffer> = new Int32Array(RX_FRAMES);
   readonly rxCsumStart: Int32Array<ArrayBuffer> = new Int32Array(RX_FRAMES);
   readonly rxCsumOffset: Int32Array<ArrayBuffer> = new Int32Array(RX_FRAMES);
-  /** Whether there may be chains that no kick will tell of. */
-  pending = false;
+  #pending = false;
   readonly #queue: Queue;
   readonly #memory: Windows;
   readonly #slots: Slots;
@@ -83,9 +82,17 @@ export class FromGuest {
     this.#stride = slots.rxOffset[1] - slots.rxOffset[0];
   }
 
+  /**
+   * Whether there may be chains that no kick will tell of. Asked for in every turn of the loop, so that a
+   * kick that was lost on the way does not stop the guest.
+   */
+  get pending(): boolean {
+    return this.#pending || this.#queue.has(0);
+  }
+
   /** The guest has kicked, or the queue was started: there may be frames. */
   kicked(): void {
-    this.pending = this.#queue.running;
+    this.#pending = this.#queue.running;
   }
 
   /** As `Link.receive`; 0 also when the queue does not run. */
@@ -107,7 +114,7 @@ export class FromGuest {
     }
     this.#taken = taken;
     queue.advance(taken);
-    this.pending = queue.running && (queue.has(0) || queue.watch());
+    this.#pending = queue.running && (queue.has(0) || queue.watch());
     return n;
   }
 

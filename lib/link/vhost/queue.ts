@@ -327,6 +327,12 @@ export class Queue {
     return needEvent(Atomics.load(this.#avail, this.#usedEvent), now, old);
   }
 
+  /** Whether chains have been added since {@linkcode watch} or {@linkcode has} looked. */
+  hasGrown(): boolean {
+    const known = this.#ready;
+    return this.running && this.#look() !== known;
+  }
+
   /** Asks the driver not to kick: the ring is looked at anyway. A hint. */
   unwatch(): void {
     if (this.#eventIdx || this.#quiet || !this.running) return; // an index passed long ago is quiet

@@ -96,9 +96,14 @@ export class ToGuest {
     return this.#queue.size / 2 * USUAL_BUFFER >= VNET_HEADER_SIZE + SLOT_FRAME_SIZE;
   }
 
-  /** As in `Link`; true also when the queue does not run: frames are dropped then. */
+  /**
+   * As in `Link`; true also when the queue does not run: frames are dropped then. The ring is looked at
+   * again, so that a kick that was lost on the way does not stop us.
+   */
   get writable(): boolean {
-    return this.#writable || !this.#queue.running;
+    if (this.#writable || !this.#queue.running) return true;
+    if (this.#queue.hasGrown()) this.kicked();
+    return this.#writable;
   }
 
   /** The guest has kicked, or the queue was started. */
