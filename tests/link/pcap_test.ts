@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** A link with a capture file on it: what tshark reads there is what went through. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import type { Arena } from "../../lib/sys/arena.ts";
 import { GSO, TX_CONTROL } from "../../lib/link/link.ts";
 import { ObservedLink, type Observer } from "../../lib/link/observed.ts";
 import { PcapFile } from "../../lib/link/pcap.ts";
 import { BaseHandler, getLogger } from "@std/log";
-import { SysError } from "../../lib/sys/errno.ts";
+import { check, SysError } from "../../lib/sys/errno.ts";
 import { libc } from "../../lib/sys/libc.ts";
 import { installSignals } from "../../lib/sys/signal.ts";
 import { pseudoSum } from "../../lib/wire/checksum.ts";
@@ -190,6 +190,23 @@ Deno.test("PcapFile.open() refuses a full disk, and a FIFO that nobody reads", a
     assertEquals(error.message, `--pcap: open ${path}: ENXIO (${hint})`);
   });
   assertEquals(descriptors(), before);
+});
+
+Deno.test({
+  name: "PcapFile.open() follows no symbolic link of somebody else",
+  ...requirements({ root: true }),
+  async fn() {
+    await withPath((path) => {
+      const target = `${path}.target`, nobody = 65534;
+      Deno.writeTextFileSync(target, "dear");
+      Deno.symlinkSync(target, path);
+      check(libc.lchown(new TextEncoder().encode(`${path}\0`), nobody, nobody), "lchown");
+      const error = assertThrows(() => new PcapFile(path).open(), SysError);
+      assertStringIncludes(error.message, `--pcap: open ${path}: ELOOP (a symbolic link that`);
+      assertEquals(Deno.readTextFileSync(target), "dear");
+      Deno.removeSync(target);
+    });
+  },
 });
 
 Deno.test("PcapFile warns once when writing fails, and stops", async () => {

@@ -34,9 +34,13 @@ function exists(path: string): boolean {
 
 /** What a process has open that has a name, but the runtime's caches. */
 function namedFiles(pid: number): string[] {
-  const links = [...Deno.readDirSync(`/proc/${pid}/fd`)].map(({ name }) =>
-    Deno.readLinkSync(`/proc/${pid}/fd/${name}`)
-  );
+  const links = [...Deno.readDirSync(`/proc/${pid}/fd`)].map(({ name }) => {
+    try {
+      return Deno.readLinkSync(`/proc/${pid}/fd/${name}`);
+    } catch {
+      return ""; // closed meanwhile
+    }
+  });
   return links.filter((link) => link.startsWith("/") && !/_cache_v\d/.test(link));
 }
 
