@@ -29,6 +29,7 @@ import { Message } from "../sys/message.ts";
 import { RateLimit } from "../sys/rate_limit.ts";
 import { MSG_DONTWAIT, MSG_NOSIGNAL } from "../sys/socket.ts";
 import { ETH_HEADER_SIZE } from "../wire/ethernet.ts";
+import { ArenaLink } from "./arena_link.ts";
 import type { Hypervisor } from "./hypervisor.ts";
 import { type Link, type LinkWatcher, RX_FRAMES, SLOT_FRAME_SIZE } from "./link.ts";
 import { Segmenter } from "./segment.ts";
@@ -53,7 +54,7 @@ const WARNINGS_PER_SECOND = 1;
 const LISTEN = 0, DATA = 1;
 
 /** A link to a hypervisor's stream socket. */
-export class StreamLink implements Link {
+export class StreamLink extends ArenaLink implements Link {
   readonly arena: Arena;
   readonly tso = true;
   readonly uso = true;
@@ -87,6 +88,7 @@ export class StreamLink implements Link {
    * @param newArena makes the arena
    */
   constructor(hypervisor: Hypervisor, newArena: (size: number) => Summing = newSumming) {
+    super();
     const summing = newArena(slotBytes(0) + IN_SIZE + OUT_SIZE);
     this.#hypervisor = hypervisor;
     this.arena = summing.arena;
@@ -209,24 +211,6 @@ export class StreamLink implements Link {
     if (first < end) this.arena.u8.copyWithin(start, first, end);
     this.#inFirst = start;
     this.#inEnd = start + end - first;
-  }
-
-  release(): void {
-    // the buffer is filled anew by the next receive()
-  }
-
-  gather(message: Message, piece: number, off: number, length: number): number {
-    message.set(piece, this.arena, off, length);
-    return 1;
-  }
-
-  fetch(): void {
-    // all bytes are where they belong
-  }
-
-  place(message: Message, piece: number, slot: number, headers: number, length: number): number {
-    message.set(piece, this.arena, this.txOffset[slot] + headers, length);
-    return 1;
   }
 
   send(

@@ -17,7 +17,7 @@ import { virtioNetHdrV1 } from "../sys/layout.ts";
 import { type Offloads, VNET_HEADER_SIZE } from "../sys/tun.ts";
 import { ETH_HEADER_SIZE } from "../wire/ethernet.ts";
 import { EPOLL } from "../sys/epoll.ts";
-import type { Message } from "../sys/message.ts";
+import { ArenaLink } from "./arena_link.ts";
 import { GSO, type Link, type LinkWatcher, SLOT_FRAME_SIZE } from "./link.ts";
 import { Slots } from "./slots.ts";
 
@@ -34,7 +34,7 @@ const BATCH_BYTES = 256 * 1024;
 const RX_SLOTS = 16;
 
 /** A link over a tap device opened with IFF_VNET_HDR and a 12-byte header. */
-export class TapLink implements Link {
+export class TapLink extends ArenaLink implements Link {
   readonly pending = false;
   readonly writable = true; // a full queue drops, as on any network
   readonly arena: Arena;
@@ -57,6 +57,7 @@ export class TapLink implements Link {
    * @param offloads what the kernel agreed to
    */
   constructor(fd: number, offloads: Pick<Offloads, "tso" | "uso">) {
+    super();
     const slots = new Slots(VNET_HEADER_SIZE, RX_SLOTS);
     this.#fd = fd;
     this.tso = offloads.tso;
@@ -112,24 +113,6 @@ export class TapLink implements Link {
     this.rxGsoSize[k] = gsoType === GSO.NONE ? 0 : view.getUint16(vnet + GSO_SIZE, true);
     this.rxCsumStart[k] = needsCsum ? view.getUint16(vnet + CSUM_START, true) : 0;
     this.rxCsumOffset[k] = view.getUint16(vnet + CSUM_OFFSET, true);
-  }
-
-  release(): void {
-    // slots are used again by the next receive()
-  }
-
-  gather(message: Message, piece: number, off: number, length: number): number {
-    message.set(piece, this.arena, off, length);
-    return 1;
-  }
-
-  fetch(): void {
-    // all bytes are where they belong
-  }
-
-  place(message: Message, piece: number, slot: number, headers: number, length: number): number {
-    message.set(piece, this.arena, this.txOffset[slot] + headers, length);
-    return 1;
   }
 
   send(

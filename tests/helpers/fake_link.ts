@@ -6,8 +6,8 @@
  * @module
  */
 import { ETH_HEADER_SIZE, GSO, type Link, SLOT_FRAME_SIZE, TX_SLOTS } from "../../lib/link/link.ts";
+import { ArenaLink } from "../../lib/link/arena_link.ts";
 import { Arena } from "../../lib/sys/arena.ts";
-import type { Message } from "../../lib/sys/message.ts";
 
 /** Frames that one call of {@linkcode FakeLink.receive} returns at most. */
 export const RX_SLOTS = 16;
@@ -35,7 +35,7 @@ function completeChecksum(frame: Uint8Array, start: number, offset: number): voi
 }
 
 /** The link; see the module's description. */
-export class FakeLink implements Link {
+export class FakeLink extends ArenaLink implements Link {
   readonly pending = false;
   /** Off: there is no room for bulk data. */
   writable = true;
@@ -63,6 +63,7 @@ export class FakeLink implements Link {
   readonly #queue: { frame: Uint8Array; gsoSize: number }[] = [];
 
   constructor(options: { tso?: boolean; uso?: boolean } = {}) {
+    super();
     this.tso = options.tso ?? true;
     this.uso = options.uso ?? true;
     const slot = () => this.arena.alloc(HEADROOM + SLOT_FRAME_SIZE) + HEADROOM - ETH_HEADER_SIZE;
@@ -104,24 +105,6 @@ export class FakeLink implements Link {
 
   event(): boolean {
     return true;
-  }
-
-  release(): void {
-    // slots are used again by the next receive()
-  }
-
-  gather(message: Message, piece: number, off: number, length: number): number {
-    message.set(piece, this.arena, off, length);
-    return 1;
-  }
-
-  fetch(): void {
-    // all bytes are where they belong
-  }
-
-  place(message: Message, piece: number, slot: number, headers: number, length: number): number {
-    message.set(piece, this.arena, this.txOffset[slot] + headers, length);
-    return 1;
   }
 
   flush(): void {
