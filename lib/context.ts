@@ -7,6 +7,7 @@
  * @module
  */
 import type { FlowTable } from "./flow/table.ts";
+import type { Policy } from "./forward/policy.ts";
 import type { Link } from "./link/link.ts";
 import type { Epoll } from "./sys/epoll.ts";
 import type { GuestSockets } from "./sys/guest_sockets.ts";
@@ -110,6 +111,8 @@ export interface Context {
   readonly guest: GuestSockets | null;
   readonly table: FlowTable;
   readonly epoll: Epoll;
+  /** Which flows the guest may start; null: all. */
+  readonly policy: Policy | null;
   /** CLOCK_MONOTONIC in milliseconds (a float), taken once per turn of the loop. */
   nowMs: number;
   /** Flows that closed since the last scan of the table; the loop uses it to schedule one. */

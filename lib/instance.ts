@@ -9,6 +9,7 @@ import { getLogger, LogLevels } from "@std/log";
 import type { Options } from "./config/options.ts";
 import { type Context, EventType } from "./context.ts";
 import { FlowTable } from "./flow/table.ts";
+import { Policy, trustedResolvers } from "./forward/policy.ts";
 import type { Readiness } from "./host/background.ts";
 import { checkOutbound } from "./host/check_outbound.ts";
 import { forwardRules } from "./host/forward_rules.ts";
@@ -64,6 +65,16 @@ export function observed(link: Link, pcap: PcapFile | null): Link {
   return tracing ? new ObservedLink(recorded, new FrameTrace()) : recorded;
 }
 
+/** The policy that the options say; null: none. */
+function makePolicy({ policyRules }: Options, { ip4, ip6 }: Network): Policy | null {
+  if (policyRules.length === 0) return null;
+  const policy = new Policy(policyRules, trustedResolvers([ip4, ip6]));
+  if (policy.unresolvable) {
+    getLogger().warn("No resolver is known: rules with names are about no address");
+  }
+  return policy;
+}
+
 function makeContext({ options, network, guestMac, link, guest }: Served): Context {
   const { tcp, udp, icmp, dhcp, dhcpv6, ndp } = options;
   const ra = options.ra && !options.configNet; // the kernel would add an address of its own
@@ -92,6 +103,7 @@ function makeContext({ options, network, guestMac, link, guest }: Served): Conte
     guest,
     table,
     epoll: new Epoll(),
+    policy: makePolicy(options, network),
     nowMs: monotonicMs(),
     closing: 0,
   };

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { parsePolicyRule, Verdict } from "../forward/policy_rules.ts";
 import { addPortSpec } from "../forward/ports.ts";
 import { type Address, isV4 } from "../wire/address.ts";
 import type { FamilyOptions, Options } from "./model.ts";
@@ -119,4 +120,9 @@ export function addPorts(options: Options, field: PortField, text: string): void
     auto: options.mode === "pasta",
     bind: field === "tcpRules" || field === "udpRules",
   });
+}
+
+/** --allow-out, --deny-out: all count, in their order. @throws PolicyRuleError */
+export function addPolicyRule(options: Options, verdict: "ALLOW" | "REJECT", text: string): void {
+  options.policyRules.push(parsePolicyRule(text, Verdict[verdict]));
 }

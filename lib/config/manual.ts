@@ -28,7 +28,7 @@ function prose(text: string): string {
 }
 
 /** Words in capitals that stand for a value, all others are abbreviations. */
-const VALUES = new Set(["FILE", "SPEC", "ADDR", "PID", "COMMAND", "PATH", "NAME", "IF"]);
+const VALUES = new Set(["FILE", "SPEC", "ADDR", "PID", "COMMAND", "PATH", "NAME", "IF", "RULE"]);
 
 /** A paragraph, one sentence a line. */
 function paragraph(text: string): string[] {

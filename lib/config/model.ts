@@ -5,6 +5,7 @@
  * @module
  */
 import type { LevelName } from "@std/log";
+import type { PolicyRule } from "../forward/policy_rules.ts";
 import { DEFAULT_EPHEMERAL, type PortRule } from "../forward/ports.ts";
 import type { Address } from "../wire/address.ts";
 import { DEFAULT_LOG_SIZE } from "./values.ts";
@@ -113,6 +114,8 @@ export interface Options {
   /** First and last port of the host that `all` and `auto` leave out. */
   ephemeralPorts: readonly [number, number];
   freebind: boolean;
+  /** --allow-out, --deny-out, in their order. */
+  policyRules: PolicyRule[];
   noSplice: boolean;
   hostLoToNsLo: boolean;
   /** False with --no-…. */
@@ -189,6 +192,7 @@ export function defaultOptions(mode: "pasta" | "passt"): Options {
     udpNsRules: null,
     ephemeralPorts: DEFAULT_EPHEMERAL,
     freebind: false,
+    policyRules: [],
     noSplice: false,
     hostLoToNsLo: false,
     tcp: true,

@@ -12,6 +12,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli";
+import { PolicyRuleError } from "../forward/policy_rules.ts";
 import { PortSpecError, readEphemeralPorts } from "../forward/ports.ts";
 import { formatAddress, sameAddress } from "../wire/address.ts";
 import { ConfigError, shown } from "./error.ts";
@@ -48,12 +49,18 @@ function checkFound(found: readonly Occurrence[], mode: Mode): void {
   }
 }
 
+/** Whether a value was refused, with words for the user. */
+function isRefusal(error: unknown): error is Error {
+  return error instanceof ValueError || error instanceof PortSpecError ||
+    error instanceof PolicyRuleError;
+}
+
 /** Lets one occurrence take effect. */
 function apply(options: Options, spec: OptionSpec, written: string, text: string): void {
   try {
     spec.set!(options, text);
   } catch (error) {
-    if (!(error instanceof ValueError || error instanceof PortSpecError)) throw error;
+    if (!isRefusal(error)) throw error;
     throw new ConfigError(`${written} ${shown(text)}: ${error.message}`);
   }
 }

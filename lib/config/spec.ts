@@ -13,6 +13,7 @@ export const OPTION_GROUPS = [
   "Names and resolvers",
   "Host side",
   "Port forwarding",
+  "Policy",
   "Protocols",
   "Namespace",
   "Virtual machine",
@@ -49,7 +50,7 @@ export interface OptionSpec {
   readonly mode?: Mode;
   /** Name of an option that must be given, too. */
   readonly needs?: string;
-  /** Does what it does. @throws ValueError or PortSpecError. Absent: known, but not there yet */
+  /** Does what it does. @throws ValueError, PortSpecError or PolicyRuleError. Absent: known, but not there yet */
   readonly set?: (options: Options, text: string) => void;
 }
 

@@ -8,7 +8,7 @@
 import { setFd, setNetnsOnly, setSocketPath, setUserns } from "./fields.ts";
 import { group, type OptionSpec } from "./spec.ts";
 import { ADDRESSES, HOST, NAMES } from "./table_network.ts";
-import { PORTS, PROTOCOLS } from "./table_traffic.ts";
+import { POLICY, PORTS, PROTOCOLS } from "./table_traffic.ts";
 import {
   parseLogSize,
   parseMac,
@@ -248,6 +248,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   ...NAMES,
   ...HOST,
   ...PORTS,
+  ...POLICY,
   ...PROTOCOLS,
   ...NAMESPACE,
   ...MACHINE,

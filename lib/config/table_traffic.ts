@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { addPorts } from "./fields.ts";
+import { addPolicyRule, addPorts } from "./fields.ts";
 import { group } from "./spec.ts";
 
 export const PORTS = group("Port forwarding", [
@@ -79,6 +79,39 @@ export const PORTS = group("Port forwarding", [
     help: "Local connections of the host reach the namespace's loopback address (default: the " +
       "guest's own address)",
     set: (o) => o.hostLoToNsLo = true,
+  },
+]);
+
+export const POLICY = group("Policy", [
+  {
+    name: "allow-out",
+    value: "RULE",
+    repeat: "list",
+    help: "The guest may start connections that RULE is about, may be repeated; others that no " +
+      "rule is about are refused (default: all are allowed)",
+    more: "RULE is any, an address, a prefix, a name, or *.NAME for the names below it; then, if " +
+      "wanted, :PORT or :PORT-PORT, /tcp, /udp or /icmp (pings), and =ADDRESS or =ADDRESS:PORT " +
+      "where the connection goes instead. IPv6 before a port stands in brackets. Examples: " +
+      "10.0.0.0/8, *.example.com:443/tcp, [2001:db8::1]:80=[::1]:8080. The first rule of this " +
+      "and --deny-out that is about a connection decides, once. The host's own loopback is " +
+      "127.0.0.1 or ::1, by whatever address or port the guest reaches it. Addresses of names " +
+      "are those that the configured resolvers have told the guest, by UDP: who shares such an " +
+      "address is reached, too, and who owns a name decides where it leads: to deny your own " +
+      "network, say so first. With names, port 53 of these resolvers is allowed unless denied; " +
+      "data can leave in what is asked there.",
+    set: (o, text) => addPolicyRule(o, "ALLOW", text),
+  },
+  {
+    name: "deny-out",
+    value: "RULE",
+    repeat: "list",
+    help: "Connections of the guest that RULE is about are refused, may be repeated; without " +
+      "--allow-out, others are allowed",
+    more: "RULE is as for --allow-out, without =ADDRESS, and is about a connection also by the " +
+      "address that the guest uses for the host. TCP is reset, the rest gets ICMP's " +
+      '"administratively prohibited". Beyond the loopback, the host is reached by all of its ' +
+      "addresses.",
+    set: (o, text) => addPolicyRule(o, "REJECT", text),
   },
 ]);
 

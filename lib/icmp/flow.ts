@@ -10,6 +10,7 @@ import { INI, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
 import { FlowState, FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
+import { admit, Verdict } from "../forward/policy.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
 import { IP_RECVERR, IP_RECVTTL, IPV6_RECVERR, IPV6_RECVHOPLIMIT } from "../sys/ip_options.ts";
@@ -55,6 +56,11 @@ export function pingFlow(
     !forwardable(words) ||
     !natFromTap(ctx, family.version === 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, ini, tgt)
   ) return -1;
+  const verdict = admit(ctx, packet.proto, ini, tgt);
+  if (verdict !== Verdict.ALLOW) {
+    if (verdict !== Verdict.DROP) sendUnreachable(ctx, packet, E.EACCES);
+    return -1;
+  }
   const i = ctx.table.alloc();
   if (i < 0) {
     warn(state, `all ${ctx.table.capacity} flows are in use`);

@@ -6,7 +6,7 @@
  * edge-triggered and emptied on each event. A listener on which very many wait gives way to others
  * after a while and goes on in the next turn. What is accepted goes to the guest, through the tap
  * (`setup.ts`) or to a socket in its namespace (`splice.ts`), or from there to a socket of the host, as
- * address mapping decides.
+ * address mapping and, for what the guest begins, the policy decide.
  *
  * A connection that fails is its client's affair; the listener goes on. At the descriptor limit a spare
  * descriptor is given up for a moment to accept and reset what waits: clients see a refusal instead of a
@@ -20,10 +20,17 @@ import { EventType } from "../context.ts";
 import { Pif } from "../flow/side.ts";
 import { bindListener, type ListenSpec } from "../forward/listener.ts";
 import { natFromHost, natFromSplice } from "../forward/nat.ts";
+import { admit, Verdict } from "../forward/policy.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
-import { acceptSocket, closeWithReset, SOCK_STREAM, socketAddress } from "../sys/socket.ts";
+import {
+  acceptSocket,
+  closeWithReset,
+  IPPROTO_TCP,
+  SOCK_STREAM,
+  socketAddress,
+} from "../sys/socket.ts";
 import type { Address } from "../wire/address.ts";
 import { connectToGuest, OUT_OF_DESCRIPTORS } from "./setup.ts";
 import { prepareSpliced, spliceAccepted } from "./splice.ts";
@@ -170,7 +177,8 @@ export class Listeners {
     ini.setEndpoint(this.#addresses, 0, this.#peerPort[0]);
     ini.setOur(this.#addresses, 4, port);
     const known = ini.pif === Pif.SPLICE
-      ? natFromSplice(ctx, ini, tgt, to, target)
+      ? natFromSplice(ctx, ini, tgt, to, target) &&
+        admit(ctx, IPPROTO_TCP, ini, tgt) === Verdict.ALLOW
       : natFromHost(ctx, ini, tgt, to, target);
     if (!known) closeWithReset(fd);
     else if (tgt.pif === Pif.TAP) connectToGuest(this.#tcp, fd);

@@ -15,6 +15,7 @@ import { INI, Pif, SIDE_EADDR, TGT } from "../flow/side.ts";
 import { FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
+import { admit, Verdict } from "../forward/policy.ts";
 import { sendUnreachable } from "../icmp/error.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
@@ -153,6 +154,8 @@ export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): 
   if (ini.oport === 0 || !natFromTap(ctx, IPPROTO_TCP, ini, tgt)) {
     return sendResetTo(tcp, packet, payload);
   }
+  const verdict = admit(ctx, IPPROTO_TCP, ini, tgt);
+  if (verdict !== Verdict.ALLOW) return deny(tcp, packet, payload, verdict);
   const fd = outboundSocket(ctx, tgt.words, SIDE_EADDR, SOCK_STREAM, IPPROTO_TCP);
   if (fd < 0) {
     const limit = fd === -E.EMFILE || fd === -E.ENFILE;
@@ -183,6 +186,12 @@ export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): 
   takeOptions(tcp, i, packet.l4);
   tcp.data[base(i) + W.EVENTS] = Ev.TAP_SYN_RCVD;
   startFlow(tcp, i, fd, INI);
+}
+
+/** Does with a guest's SYN what the policy says. */
+function deny(tcp: TcpState, packet: Packet, payload: number, verdict: number): void {
+  if (verdict === Verdict.REJECT) sendResetTo(tcp, packet, payload);
+  else if (verdict === Verdict.PROHIBIT) sendUnreachable(tcp.ctx, packet, E.EACCES);
 }
 
 /** Tells the guest why its connection cannot be made: ICMP for unreachable destinations, else RST. */

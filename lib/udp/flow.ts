@@ -21,6 +21,7 @@ import {
 import { FlowState, FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
+import { admit, Verdict } from "../forward/policy.ts";
 import { sendUnreachable } from "../icmp/error.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
@@ -29,6 +30,7 @@ import { connectSocket, IPPROTO_UDP, SOCK_DGRAM } from "../sys/socket.ts";
 import { isBroadcast, isMulticast, isUnspecified, isV4 } from "../wire/address.ts";
 import type { Packet } from "../wire/packet.ts";
 import { releaseListener } from "./listeners.ts";
+import { markNames } from "./names.ts";
 import { prepareSocket } from "./socket.ts";
 import { base, Flag, touch, type UdpState, W } from "./state.ts";
 
@@ -73,6 +75,11 @@ export function flowFromTap(state: UdpState, packet: Packet, ports: number): num
 function startFromTap(state: UdpState, packet: Packet): number {
   const { ctx, key, tgt } = state;
   if (!unicast(key.words) || !natFromTap(ctx, IPPROTO_UDP, key, tgt)) return -1;
+  const verdict = admit(ctx, IPPROTO_UDP, key, tgt);
+  if (verdict !== Verdict.ALLOW) {
+    if (verdict !== Verdict.DROP) sendUnreachable(ctx, packet, E.EACCES);
+    return -1;
+  }
   const scope = scopeOf(ctx, tgt.words, SIDE_EADDR);
   const fd = connectedSocket(state, scope);
   if (fd < 0) return refuse(state, packet, -fd);
@@ -87,6 +94,7 @@ function startFromTap(state: UdpState, packet: Packet): number {
   state.data[at + W.FD] = fd;
   state.data[at + W.SCOPE] = scope;
   state.data[at + W.PATH] = packet.version === 4 ? state.defaultTtl4 : state.defaultTtl6;
+  markNames(state, i, key, fd);
   start(state, i, key);
   return i;
 }

@@ -49,6 +49,7 @@ import { type Packet, parseIp } from "../wire/packet.ts";
 import { checkUdp, udpPayloadSize } from "../wire/udp.ts";
 import { drainErrors } from "./errors.ts";
 import { flowFromTap } from "./flow.ts";
+import { noteQuery } from "./names.ts";
 import {
   base,
   count,
@@ -87,6 +88,7 @@ export function udpFromTap(ctx: Context, packet: Packet, gsoSize: number): void 
   const split = gsoSize > 0 && gsoSize < bytes;
   const datagrams = split ? Math.ceil(bytes / gsoSize) : 1;
   if (datagrams > MAX_SEGMENTS) return;
+  if (state.data[base(flow) + W.FLAGS] & Flag.NAMES) noteQuery(state, flow, payload, bytes);
   follow(state, flow, packet);
   if (split) sendSuper(state, flow, packet.l3, payload, bytes, gsoSize);
   else queue(state, flow, packet.l3, payload, bytes);

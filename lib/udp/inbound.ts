@@ -13,6 +13,7 @@
  */
 import { INI, Pif, SIDE_EADDR, TGT } from "../flow/side.ts";
 import { natFromHost, natFromSplice } from "../forward/nat.ts";
+import { admit, Verdict } from "../forward/policy.ts";
 import { E } from "../sys/errno.ts";
 import { IPPROTO_UDP } from "../sys/socket.ts";
 import { isLoopback } from "../wire/address.ts";
@@ -42,6 +43,11 @@ export function flowFromListener(state: UdpState, index: number, scope: number):
     ? natFromSplice(ctx, hostKey, tgt, to, target)
     : natFromHost(ctx, hostKey, tgt, to, target);
   if (!mapped) return -1;
+  const verdict = pif === Pif.SPLICE ? admit(ctx, IPPROTO_UDP, hostKey, tgt) : Verdict.ALLOW;
+  if (verdict !== Verdict.ALLOW) {
+    if (verdict !== Verdict.DROP) unreachable(state, words, 0, E.EACCES);
+    return -1;
+  }
   if (tgt.pif !== Pif.TAP) return startSpliced(state, index);
   return startToTap(state, index, scope);
 }

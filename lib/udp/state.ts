@@ -49,6 +49,10 @@ export const Flag = {
   SPLICED: 4,
   /** spliced datagrams are not joined: the kernel has refused it */
   SINGLE: 8,
+  /** leads to a resolver: the policy learns names from its answers */
+  NAMES: 16,
+  /** that resolver is on the host itself */
+  HERE: 32,
 } as const;
 
 /** In {@linkcode W}.PATH: "don't fragment" is enforced, as for a path MTU probe. */

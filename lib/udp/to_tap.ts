@@ -19,6 +19,7 @@ import { ETH_P_IP, ETH_P_IPV6, writeEthernet } from "../wire/ethernet.ts";
 import { IPV4_HEADER_SIZE, writeIpv4 } from "../wire/ipv4.ts";
 import { IPV6_HEADER_SIZE, writeIpv6 } from "../wire/ipv6.ts";
 import { UDP_CHECKSUM, UDP_HEADER_SIZE, writeUdpHeader } from "../wire/udp.ts";
+import { learnNames } from "./names.ts";
 import { segmentSize, wholeBytes } from "./received.ts";
 import { base, count, Flag, tapSide, touch, type UdpState, W } from "./state.ts";
 
@@ -49,6 +50,10 @@ export function forward(
   const bytes = wholeBytes(messages, k, segment);
   if (bytes < 0) return;
   if (segment >= bytes) segment = 0;
+  if (state.data[base(i) + W.FLAGS] & Flag.NAMES) {
+    const headers = isV4(state.sides, tapSide(state, i) + SIDE_EADDR) ? HEADERS4 : HEADERS6;
+    learnNames(state, i, state.ctx.link.txOffset[slot] + headers, bytes, segment);
+  }
   if (segment > 0 && !state.ctx.link.uso) sendParts(state, i, slot, bytes, segment);
   else sendFrame(state, tapSide(state, i), slot, bytes, segment);
   const at = base(i);

@@ -204,6 +204,18 @@ const TRAFFIC: Record<string, Effect> = {
     adds: /: 127\.0\.0\.1 8904 asked/,
     hides: /: 192\.0\.2\.2 8904 asked/,
   },
+  "allow-out": {
+    value: `${Net.REMOTE4}:${Port.REMOTE}/tcp`,
+    look: asks(`tcp ${Net.REMOTE4} ${Port.REMOTE}`, `udp ${Net.REMOTE4} ${Port.REMOTE}`),
+    hides: /^udp .* asked by/m,
+    keeps: /^tcp .* asked by/m,
+  },
+  "deny-out": {
+    value: `${Net.REMOTE4}/tcp`,
+    look: asks(`tcp ${Net.REMOTE4} ${Port.REMOTE}`, `udp ${Net.REMOTE4} ${Port.REMOTE}`),
+    hides: /^tcp .* asked by/m,
+    keeps: /^udp .* asked by/m,
+  },
   "no-tcp": {
     look: asks(`tcp ${Net.REMOTE4} ${Port.REMOTE}`, `udp ${Net.REMOTE4} ${Port.REMOTE}`),
     hides: /^tcp .* asked by/m,

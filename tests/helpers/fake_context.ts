@@ -121,6 +121,7 @@ export function fakeContext(options: FakeContextOptions = {}): FakeContext {
     get epoll() {
       return epoll ??= new Epoll();
     },
+    policy: options.policy ?? null,
     nowMs: options.nowMs ?? 1000,
     closing: options.closing ?? 0,
   };

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * Policy: which flows of the guest may begin, and where they go instead.
+ *
+ * Theory of operation: every flow that the guest starts is decided on once, when its other side is known and
+ * before anything is done for it: TCP, UDP and pings through the tap, and what comes by the ports of its
+ * namespace (`-T`, `-U`). Packets of a flow that has begun are never looked at again, and go on when a name
+ * that let it begin has expired. Flows towards the guest are not concerned: `-t` and `-u` say which there are.
+ *
+ * Rules are looked at in their order; the first that is about a flow decides, as in a chain of iptables(8).
+ * What none is about is denied when there is a rule that allows something, and otherwise allowed. So
+ * one `--allow-out` makes a list of exceptions to "nothing", `--deny-out` alone one of exceptions to
+ * "everything", and `--allow-out any` at the end says so of a mixture.
+ *
+ * - *Addresses* are real ones. A guest may call the host's loopback by the gateway's address
+ *   (`--map-host-loopback`) or reach it by the splice path: a rule that allows says 127.0.0.1, and one for
+ *   the gateway's address does not open the host. A rule that denies is about a flow already when either
+ *   address fits, the real one or the one that the guest uses, so that what is forbidden under one name
+ *   is forbidden. The same goes for ports.
+ * - *Names* are those learnt by `dns_names.ts`, whose limits hold here. A name is its addresses: who may
+ *   reach `allowed.example` may reach all that is served from the same address, and its owner can point it
+ *   into the network that the host is in: rules that deny that network belong before it. To deny a name hides it
+ *   only from those who do not know its addresses.
+ * - *Resolvers*: while a rule allows a name and the rest is denied, port 53 (UDP and TCP) of the
+ *   configured resolvers is allowed after all rules, or no name could ever be learnt. Thus data can still
+ *   leave as names that somebody looks up; a rule that denies the resolver's address ends that, and names.
+ * - *Sources* play no part, so that a forged one gains nothing.
+ *
+ * A rule with a target sends its flows there; a flow of the other family is denied then. The target itself
+ * is not subject to rules.
+ *
+ * @module
+ */
+import { getLogger, LogLevels } from "@std/log";
+import type { Context, Family } from "../context.ts";
+import { type FlowSide, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
+import { type Address, formatAddress, isV4, sameAddress } from "../wire/address.ts";
+import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from "../wire/ipv4.ts";
+import { IPPROTO_ICMPV6 } from "../wire/ipv6.ts";
+import { DnsNames } from "./dns_names.ts";
+import { type NamePattern, type PolicyRule, Verdict } from "./policy_rules.ts";
+
+export { parsePolicyRule, type PolicyRule, PolicyRuleError, Verdict } from "./policy_rules.ts";
+
+/** Port of resolvers (RFC 1035 §4.2). */
+export const DNS_PORT = 53;
+/** Values of {@linkcode Policy.rule} that are no rule's index. */
+export const BY_DEFAULT = -1;
+export const AS_RESOLVER = -2;
+const V4_MAPPED_BITS = 96; // RFC 4291 §2.5.5.2
+
+/** A rule as decisions need it. */
+interface Prepared {
+  readonly rule: PolicyRule;
+  /** Index of its name among the patterns; -1: none. */
+  readonly pattern: number;
+  /** Bits of the four words that count; -1: any address. */
+  readonly bits: number;
+}
+
+/**
+ * Decides on a flow of the guest: the one question that everything asks that begins one.
+ *
+ * @param protocol as in {@linkcode Policy.decide}
+ * @param ini, tgt as in {@linkcode Policy.apply}
+ * @returns one of {@linkcode Verdict}; without a policy, that it may begin
+ */
+export function admit(ctx: Context, protocol: number, ini: FlowSide, tgt: FlowSide): number {
+  return ctx.policy === null ? Verdict.ALLOW : ctx.policy.apply(ctx, protocol, ini, tgt);
+}
+
+/** Whether the first `bits` bits of two addresses, four words each, are the same. */
+function samePrefix(a: Int32Array, i: number, b: Int32Array, j: number, bits: number): boolean {
+  const whole = bits >> 5, rest = bits & 31;
+  for (let k = 0; k < whole; k++) if (a[i + k] !== b[j + k]) return false;
+  return rest === 0 || (a[i + whole] ^ b[j + whole]) >>> 32 - rest === 0;
+}
+
+/** The resolvers that are believed: those handed to the guest, and the one that its queries are sent on to. */
+export function trustedResolvers(families: readonly (Family | null)[]): Address[] {
+  return families.flatMap((family) => {
+    if (!family) return [];
+    return family.dnsHost ? [...family.dns, family.dnsHost] : family.dns;
+  });
+}
+
+function prepare(rules: readonly PolicyRule[], patterns: NamePattern[]): Prepared[] {
+  return rules.map((rule) => {
+    const { name, address, prefixLength } = rule;
+    const skipped = address && isV4(address) ? V4_MAPPED_BITS : 0;
+    const bits = address ? skipped + prefixLength : -1;
+    return { rule, pattern: name ? patterns.push(name) - 1 : -1, bits };
+  });
+}
+
+/**
+ * The rules of one instance. Decisions allocate nothing.
+ *
+ * @example
+ * ```ts
+ * import { parsePolicyRule, Policy, Verdict } from "./policy.ts";
+ * import { parseAddress } from "../wire/address.ts";
+ * import { IPPROTO_TCP } from "../wire/ipv4.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const policy = new Policy([
+ *   parsePolicyRule("192.0.2.0/24:22", Verdict.DROP),
+ *   parsePolicyRule("192.0.2.0/24", Verdict.ALLOW),
+ * ]);
+ * const address = parseAddress("192.0.2.7")!, other = parseAddress("198.51.100.1")!;
+ * assertEquals(policy.decide(IPPROTO_TCP, address, 0, 22, 0), Verdict.DROP);
+ * assertEquals(policy.decide(IPPROTO_TCP, address, 0, 80, 0), Verdict.ALLOW);
+ * assertEquals(policy.decide(IPPROTO_TCP, other, 0, 80, 0), Verdict.REJECT);
+ * ```
+ */
+export class Policy {
+  /** What becomes of a flow that no rule is about, of {@linkcode Verdict}. */
+  readonly fallback: number;
+  /** Names of rules; null: there are none. */
+  readonly names: DnsNames | null;
+  /** Index of the rule that the last decision came from, {@linkcode BY_DEFAULT} or {@linkcode AS_RESOLVER}. */
+  rule = BY_DEFAULT;
+  readonly #rules: readonly Prepared[];
+  readonly #resolvers: readonly Address[];
+  /** Whether resolvers may be asked although no rule says so. */
+  readonly #asks: boolean;
+
+  /**
+   * @param rules in the order in which they are looked at
+   * @param resolvers whose answers are believed
+   * @param fallback of {@linkcode Verdict}; by default it depends on whether a rule allows something
+   */
+  constructor(
+    rules: readonly PolicyRule[],
+    resolvers: readonly Address[] = [],
+    fallback?: number,
+  ) {
+    const allowing = rules.filter(({ verdict }) => verdict === Verdict.ALLOW);
+    const patterns: NamePattern[] = [];
+    this.#rules = prepare(rules, patterns);
+    this.#resolvers = resolvers;
+    this.fallback = fallback ?? (allowing.length > 0 ? Verdict.REJECT : Verdict.ALLOW);
+    this.names = patterns.length > 0 ? new DnsNames(patterns) : null;
+    this.#asks = allowing.some(({ name }) => name !== null);
+  }
+
+  /** Whether there are names in rules, but nobody who could tell their addresses. */
+  get unresolvable(): boolean {
+    return this.names !== null && this.#resolvers.length === 0;
+  }
+
+  /**
+   * Decides on a flow, and leaves in {@linkcode Policy.rule} what decided.
+   *
+   * @param protocol `IPPROTO_TCP`, `IPPROTO_UDP`, `IPPROTO_ICMP` or `IPPROTO_ICMPV6`
+   * @param real real destination, `real[realAt…]`, and its port; of a ping, any port
+   * @param named the same as the guest has it, if that is different
+   * @returns one of {@linkcode Verdict}
+   */
+  decide(
+    protocol: number,
+    real: Int32Array,
+    realAt: number,
+    port: number,
+    nowMs: number,
+    named: Int32Array = real,
+    namedAt: number = realAt,
+    namedPort: number = port,
+  ): number {
+    const kind = protocol === IPPROTO_ICMPV6 ? IPPROTO_ICMP : protocol;
+    for (let k = 0; k < this.#rules.length; k++) {
+      const prepared = this.#rules[k], { verdict } = prepared.rule;
+      if (prepared.rule.protocol !== 0 && prepared.rule.protocol !== kind) continue;
+      const either = verdict !== Verdict.ALLOW;
+      if (
+        this.#concerns(prepared, kind, real, realAt, port, nowMs) ||
+        either && this.#concerns(prepared, kind, named, namedAt, namedPort, nowMs)
+      ) {
+        this.rule = k;
+        return verdict;
+      }
+    }
+    const resolver = this.#asks && port === DNS_PORT && kind !== IPPROTO_ICMP &&
+      this.#isResolver(real, realAt);
+    this.rule = resolver ? AS_RESOLVER : BY_DEFAULT;
+    return resolver ? Verdict.ALLOW : this.fallback;
+  }
+
+  /** Whether a rule is about a destination. */
+  #concerns(
+    { rule, pattern, bits }: Prepared,
+    kind: number,
+    words: Int32Array,
+    at: number,
+    port: number,
+    nowMs: number,
+  ): boolean {
+    if (rule.first > 0 && (kind === IPPROTO_ICMP || port < rule.first || port > rule.last)) {
+      return false;
+    }
+    if (pattern >= 0) return this.names!.has(pattern, words, at, nowMs);
+    if (rule.address === null) return true;
+    return isV4(rule.address) === isV4(words, at) && samePrefix(rule.address, 0, words, at, bits);
+  }
+
+  #isResolver(words: Int32Array, at: number): boolean {
+    for (let k = 0; k < this.#resolvers.length; k++) {
+      if (sameAddress(this.#resolvers[k], 0, words, at)) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Decides on a flow of the guest whose sides are known, and redirects it where its rule says so.
+   *
+   * @param ini the guest's side, with the destination as the guest has it as our address
+   * @param tgt side of the real destination; may be given another endpoint
+   * @returns one of {@linkcode Verdict}
+   */
+  apply(ctx: Context, protocol: number, ini: FlowSide, tgt: FlowSide): number {
+    const { words } = ini, { nowMs } = ctx, to = tgt.words;
+    let verdict = this.decide(
+      protocol,
+      to,
+      SIDE_EADDR,
+      tgt.eport,
+      nowMs,
+      words,
+      SIDE_OADDR,
+      ini.oport,
+    );
+    const rule = this.rule >= 0 ? this.#rules[this.rule].rule : null;
+    if (getLogger().level <= LogLevels.DEBUG) this.#log(verdict, protocol, tgt);
+    if (rule?.target && verdict === Verdict.ALLOW) {
+      if (isV4(rule.target) !== isV4(to, SIDE_EADDR)) verdict = Verdict.REJECT;
+      else tgt.setEndpoint(rule.target, 0, this.#targetPort(rule, protocol, tgt));
+    }
+    return verdict;
+  }
+
+  /** Port of a redirected flow; a ping keeps its identifier. */
+  #targetPort({ targetPort }: PolicyRule, protocol: number, tgt: FlowSide): number {
+    const ports = protocol === IPPROTO_TCP || protocol === IPPROTO_UDP;
+    return ports && targetPort > 0 ? targetPort : tgt.eport;
+  }
+
+  #log(verdict: number, protocol: number, { words, eport }: FlowSide): void {
+    const said = verdict === Verdict.ALLOW ? "allowed" : "denied";
+    const why = this.rule === BY_DEFAULT
+      ? "no rule"
+      : this.rule === AS_RESOLVER
+      ? "resolver"
+      : this.#rules[this.rule].rule.text;
+    const where = `${formatAddress(words, SIDE_EADDR)} port ${eport}`;
+    getLogger().debug(`Policy: protocol ${protocol} to ${where} ${said} (${why})`);
+  }
+
+  /** Whether what passes on a flow is to be handed to {@linkcode Policy.names}. */
+  teaches(protocol: number, ini: FlowSide, tgt: FlowSide): boolean {
+    return this.names !== null && protocol === IPPROTO_UDP && ini.pif === Pif.TAP &&
+      tgt.pif === Pif.HOST && tgt.eport === DNS_PORT && this.#isResolver(tgt.words, SIDE_EADDR);
+  }
+}
