@@ -18,6 +18,7 @@
  * - **Addresses**: {@linkcode parseAddress}, {@linkcode formatAddress}.
  * - **Wire formats**: {@linkcode Packet} and {@linkcode parseIp} for received frames, checksums.
  * - **Port rules**: {@linkcode parsePortSpec}, {@linkcode addPortSpec}, {@linkcode formatPortRules}.
+ * - **Policy**: {@linkcode parsePolicyRule}, {@linkcode Policy}: which flows may begin.
  *
  * @module
  */
@@ -28,3 +29,4 @@ export * from "./lib/wire/address.ts";
 export * from "./lib/wire/checksum.ts";
 export * from "./lib/wire/packet.ts";
 export * from "./lib/forward/ports.ts";
+export * from "./lib/forward/policy.ts";

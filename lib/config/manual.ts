@@ -18,7 +18,9 @@ function escape(text: string): string {
 
 /** `-x`, `--name` and `name(1)` in bold, values in italics, the rest as it is. */
 function prose(text: string): string {
-  return text.split(/(?<=^|[\s(])(-{1,2}[a-z0-9][a-z0-9-]*|[a-z_-]+\(\d\)|[A-Z]{3,}(?=[\s,.:]|$))/i)
+  return text.split(
+    /(?<=^|[\s(])(-{1,2}[a-zA-Z0-9][a-zA-Z0-9-]*|[a-zA-Z_-]+\(\d\)|[A-Z]{3,}(?=[\s,.:]|$))/,
+  )
     .map((part, i) => {
       if (i % 2 === 0) return escape(part);
       const value = /^[A-Z]+$/.test(part);
@@ -176,7 +178,7 @@ export function manualPage(): string {
     '.\\" Made from the option table by "deno task manual": do not edit.',
     `.TH TUBETTI 1 "" "${VERSION}" "User Commands"`,
     ".SH NAME",
-    "tubetti, pasta \\- network for namespaces without privileges",
+    "tubetti, pasta, passt \\- network for namespaces and virtual machines without privileges",
     ".SH SYNOPSIS",
     ...SYNOPSIS.flatMap((line, i) => [...(i > 0 ? [".br"] : []), line]),
     ...section("DESCRIPTION", ...DESCRIPTION),
