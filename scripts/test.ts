@@ -22,7 +22,7 @@ const ROOT = new URL("..", import.meta.url).pathname;
 /** The tests of real namespaces share the machine's devices: never two at a time. */
 const GROUPS: Record<string, readonly string[]> = {
   unit: ["test", "--ignore=tests/netns,tests/podman,tests/vm", "tests"],
-  doc: ["test", "--doc", "lib", "mod.ts"],
+  doc: ["test", "--doc", "lib", "mod.ts", "scripts/standalone"],
   netns: ["test", "tests/netns"],
   vm: ["test", "tests/vm"],
 };

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * The executable made by `deno compile`, from the program as one module.
+ *
+ * @module
+ */
+import type { Bundle } from "./bundle.ts";
+import { runnerOf } from "./runner.ts";
+import { ISOLATION, PERMISSIONS, V8_FLAGS } from "./settings.ts";
+
+/** The program as one module, which has the pieces as strings. */
+export function moduleOf(bundle: Bundle): string {
+  return runnerOf((piece) => JSON.stringify(bundle[piece]));
+}
+
+/** The environment as far as it is asked here. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Where the base of `deno compile` is on this machine; null: nowhere. Looks at files only.
+ *
+ * @param exists whether there is a file
+ * @example
+ * ```ts
+ * import { findDenort } from "./denort.ts";
+ * import { assertEquals, assertMatch } from "@std/assert";
+ *
+ * assertEquals(findDenort({ HOME: "/home/me" }, () => false), null);
+ * assertMatch(findDenort({ HOME: "/home/me" }, () => true)!, /^\/home\/me\/\.cache\/deno\/dl\/release\//);
+ * ```
+ */
+export function findDenort(
+  env: Environment,
+  exists: (path: string) => boolean,
+): string | null {
+  const named = env["DENORT_BIN"];
+  if (named) return exists(named) ? named : null;
+  const cache = env["XDG_CACHE_HOME"] ?? (env["HOME"] ? `${env["HOME"]}/.cache` : null);
+  const folder = env["DENO_DIR"] ?? (cache ? `${cache}/deno` : null);
+  if (folder === null) return null;
+  const { version: { deno }, build: { target } } = Deno;
+  const path = `${folder}/dl/release/v${deno}/denort-${target}.zip`;
+  return exists(path) ? path : null;
+}
+
+/** Arguments of deno that make the executable. */
+export function compileArguments(module: string, output: string): string[] {
+  return [
+    ...["compile", "--quiet", "--no-check", ...PERMISSIONS, V8_FLAGS, ...ISOLATION],
+    ...["--app-name", "tubetti", "--output", output, module],
+  ];
+}
+
+/**
+ * Makes the executable.
+ *
+ * @param env variables for deno besides the caller's, such as DENORT_BIN
+ * @throws Error with what deno says when it refuses
+ */
+export async function compile(
+  bundle: Bundle,
+  output: string,
+  env: Record<string, string> = {},
+): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "tubetti-compile-" });
+  try {
+    const module = `${folder}/tubetti.js`, made = `${folder}/tubetti`;
+    await Deno.writeTextFile(module, moduleOf(bundle));
+    await Deno.utime(module, 0, 0); // it is put into the executable
+    const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: compileArguments(module, made),
+      cwd: folder,
+      env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...env },
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).output();
+    if (!success) throw new Error(`deno compile: ${new TextDecoder().decode(stderr).trim()}`);
+    await Deno.copyFile(made, output);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
