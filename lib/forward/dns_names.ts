@@ -11,8 +11,8 @@
  * Whom to believe is the point. A guest can ask any server, its own among them, which would say that
  * `allowed.example` is 10.0.0.1. So a caller hands over only what passed on a flow through the tap that
  * leads to port 53 of a *configured* resolver of the host (`Policy.teaches`): there a connected socket
- * of the host's, which the guest cannot bind, send from or answer on, guarantees that the other end is
- * the resolver. What comes from there must answer a query that the guest has sent on the same flow shortly
+ * of the host's, which the guest cannot bind, send from or answer on, and a look at each sender (a socket has a
+ * port before it has a peer) guarantee that the other end is the resolver. What comes from there must answer a query that the guest has sent on the same flow shortly
  * before: with its identifier, name and type; each query is answered once. Answers over TCP, TLS, HTTPS or
  * other ports teach nothing, nor do answers about addresses that a name on the network has no business
  * with: loopback (which the guest may reach by a mapped address), link-local (cloud metadata), multicast and

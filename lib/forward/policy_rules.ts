@@ -40,7 +40,7 @@ export const Verdict = {
   REJECT: 1,
   /** Refused by ICMP "administratively prohibited", TCP too. */
   PROHIBIT: 2,
-  /** Nobody answers. */
+  /** Nobody answers; but a port of the namespace (`-T`) accepts before it can be asked, and resets. */
   DROP: 3,
 } as const;
 
@@ -90,6 +90,8 @@ const PROTOCOLS: ReadonlyMap<string, number> = new Map([
 const BITS4 = 32, BITS6 = 128;
 /** Longest rule in characters: a name of 255, ports, protocol and target, with room. */
 const MAX_RULE = 512;
+/** What may be meant for "any", and would be the name of a host. */
+const ALMOST_ANY = /^(any|all|\*\.\*)\.?$/i;
 /** Names that stand for the loopback interface (RFC 6761 §6.3): not learnt from anybody. */
 const LOCAL_NAME = /(^|\.)localhost\.?$/i;
 /** What the last label of a name is not (RFC 3696 §2): else the text is a broken address. */
@@ -193,6 +195,7 @@ function parseHost(host: string): Destination {
   if (host === "") refuse(`no destination (an address, a prefix, a name, or "any")`);
   if (host === "*") refuse(`"*" is not a destination; all are "any"`);
   if (host === "any") return { name: null, address: null, prefixLength: 0 };
+  if (ALMOST_ANY.test(host)) refuse(`${quoted(host)} is not a destination; all are "any"`);
   if (host.includes(":") || /^[\d.]+(\/.*)?$/.test(host)) {
     return { name: null, ...parsePrefix(host) };
   }

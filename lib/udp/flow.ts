@@ -94,7 +94,7 @@ function startFromTap(state: UdpState, packet: Packet): number {
   state.data[at + W.FD] = fd;
   state.data[at + W.SCOPE] = scope;
   state.data[at + W.PATH] = packet.version === 4 ? state.defaultTtl4 : state.defaultTtl6;
-  markNames(state, i, key, fd);
+  markNames(state, i, key);
   start(state, i, key);
   return i;
 }

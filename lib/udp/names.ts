@@ -13,22 +13,27 @@
  */
 import { type FlowSide, Pif, SIDE_EADDR } from "../flow/side.ts";
 import { DNS_PORT } from "../forward/policy.ts";
-import { IPPROTO_UDP, socketAddress } from "../sys/socket.ts";
-import { isLoopback, sameAddress } from "../wire/address.ts";
+import { libc } from "../sys/libc.ts";
+import { bindSocket, familyOf, IPPROTO_UDP, newSocket, SOCK_DGRAM } from "../sys/socket.ts";
+import { isLinkLocal } from "../wire/address.ts";
 import { base, Flag, type UdpState, W } from "./state.ts";
 
-/**
- * Marks flow `i`, from `ini` to `UdpState.tgt`, if the policy learns from it.
- *
- * @param fd its connected socket
- */
-export function markNames(state: UdpState, i: number, ini: FlowSide, fd: number): void {
-  const { ctx: { policy }, tgt, offender: source } = state;
+/** Marks flow `i`, from `ini` to `UdpState.tgt`, if the policy learns from it. */
+export function markNames(state: UdpState, i: number, ini: FlowSide): void {
+  const { ctx: { policy }, tgt } = state;
   if (policy === null || !policy.teaches(IPPROTO_UDP, ini, tgt)) return;
-  socketAddress(fd, source, 0);
-  // who talks to himself does so from the address that he talks to
-  const here = isLoopback(tgt.words, SIDE_EADDR) || sameAddress(source, 0, tgt.words, SIDE_EADDR);
+  const here = isHere(tgt.words);
   state.data[base(i) + W.FLAGS] |= here ? Flag.NAMES | Flag.HERE : Flag.NAMES;
+}
+
+/** Whether a side's endpoint is an address of the host: then sockets can be bound to it. */
+function isHere(words: Int32Array): boolean {
+  if (isLinkLocal(words, SIDE_EADDR)) return true; // it cannot be told without an interface
+  const fd = newSocket(familyOf(words, SIDE_EADDR), SOCK_DGRAM, IPPROTO_UDP);
+  if (fd < 0) return true; // it cannot be told
+  const result = bindSocket(fd, words, SIDE_EADDR, 0);
+  libc.close(fd);
+  return result >= 0;
 }
 
 /** Shows a datagram of the guest on marked flow `i` to the policy; it lies at `start` in the link's arena. */

@@ -4,6 +4,8 @@ import { assertEquals } from "@std/assert";
 import { Pif } from "../../lib/flow/side.ts";
 import { parsePolicyRule, Policy, Verdict } from "../../lib/forward/policy.ts";
 import { PingMode, pingState } from "../../lib/icmp/state.ts";
+import { libc } from "../../lib/sys/libc.ts";
+import { bindSocket, socketAddress } from "../../lib/sys/socket.ts";
 import { learnNames, noteQuery } from "../../lib/udp/names.ts";
 import { base, Flag, type Listener, udpState, W } from "../../lib/udp/state.ts";
 import { address } from "../helpers/fake_context.ts";
@@ -140,6 +142,31 @@ Deno.test("learnNames() believes a resolver on the host only while we do not ser
     const known = guest.ctx.policy!.names!.has(0, address("192.0.2.0"), 0, guest.ctx.nowMs);
     assertEquals(known, learns);
     state.listeners.length = 0;
+    guest.close();
+  }
+});
+
+Deno.test("what somebody sends before a socket is connected to a resolver is not the resolver's", () => {
+  const { guest: from, name, host } = PATHS[0];
+  const policy = new Policy([parsePolicyRule("a.test", ALLOW)], [host]);
+  const guest = new Guest({ policy }), stranger = new HostSocket(host), { connect } = libc;
+  const forged = dnsMessage({ id: 7, name: "a.test", answers: [["a.test", 1, 99, "192.0.2.66"]] });
+  libc.connect = (fd, sockaddr, bytes) => {
+    bindSocket(fd, host, 0, 0);
+    const port = socketAddress(fd, new Int32Array(4), 0);
+    assertEquals(stranger.send(forged, port, host), forged.length);
+    return connect(fd, sockaddr, bytes);
+  };
+  try {
+    const query = dnsMessage({ id: 7, name: "a.test", query: true });
+    guest.send([udpFrame(guest.ctx, from, 4000, name, 53, query)]);
+    assertEquals(udpState(guest.ctx).data[base(0) + W.FLAGS] & Flag.NAMES, Flag.NAMES);
+    guest.poll(() => guest.link.sent.length > 0, 100);
+    const known = policy.names!.has(0, address("192.0.2.66"), 0, guest.ctx.nowMs);
+    assertEquals([known, guest.link.take()], [false, []]);
+  } finally {
+    libc.connect = connect;
+    stranger.close();
     guest.close();
   }
 });
