@@ -144,7 +144,12 @@ Deno.test({
   ...NEEDS,
   async fn() {
     await using shipped = await Shipped.create();
-    const print = ["sh", "-c", 'env | grep -E "^(DENO_|COMPLETE=|OTEL_)" | sort'];
+    const ours = Object.keys(Deno.env.toObject()).filter((name) =>
+      /^(DENO_|OTEL_)/.test(name) && !(name in FOREIGN)
+    );
+    const without = ours.flatMap((name) => ["-u", name]);
+    const list = 'env | grep -E "^(DENO_|COMPLETE=|OTEL_)" | sort';
+    const print = ["env", ...without, "sh", "-c", list];
     const { code, stdout, stderr } = await shipped.bed.guest(print, {
       options: ["-q"],
       program: ["env", ...Object.entries(FOREIGN).map((pair) => pair.join("="))].concat(
