@@ -16,9 +16,19 @@
  *
  * - **Flow table**: {@linkcode FlowTable}, {@linkcode FlowSide}, states and types.
  * - **Addresses**: {@linkcode parseAddress}, {@linkcode formatAddress}.
- * - **Wire formats**: {@linkcode Packet} and {@linkcode parseIp} for received frames, checksums.
+ * - **Wire formats**: {@linkcode wire}, which has them all: Ethernet, ARP, IPv4, IPv6, TCP, UDP, ICMP, NDP, DHCP, DNS,
+ *   pcap. Addresses, checksums, {@linkcode Packet} and {@linkcode parseIp} are also here.
  * - **Port rules**: {@linkcode parsePortSpec}, {@linkcode addPortSpec}, {@linkcode formatPortRules}.
  * - **Policy**: {@linkcode parsePolicyRule}, {@linkcode Policy}: which flows may begin.
+ * - **Instances**: {@linkcode spawn} and {@linkcode attach} start one and give an {@linkcode Instance}: its flows, events,
+ *   forwarded ports, and a policy that is a function of the script.
+ *
+ * ```ts
+ * import { spawn } from "./mod.ts";
+ *
+ * await using guest = spawn({ command: ["sh", "-c", "echo hello"], stdout: "piped" });
+ * console.log(await new Response(guest.stdout).text(), (await guest.status).code);
+ * ```
  *
  * @module
  */
@@ -28,5 +38,12 @@ export * from "./lib/flow/side.ts";
 export * from "./lib/wire/address.ts";
 export * from "./lib/wire/checksum.ts";
 export * from "./lib/wire/packet.ts";
+export * as wire from "./lib/wire/mod.ts";
 export * from "./lib/forward/ports.ts";
 export * from "./lib/forward/policy.ts";
+export * from "./lib/control/spawn.ts";
+export type * from "./lib/flow/snapshot.ts";
+export type * from "./lib/forward/question.ts";
+export { ConfigError } from "./lib/config/error.ts";
+export { CommandError } from "./lib/host/command_error.ts";
+export { SysError } from "./lib/sys/errno.ts";

@@ -9,7 +9,8 @@ import { type Options, parseOptions } from "./config/options.ts";
 import { type Background, needsBackground, runInBackground } from "./host/background.ts";
 
 /** Named by variables for the same reason as in `main.ts`. */
-const ANSWER = "./config/answer.ts", CAPABILITIES = "./link/vhost/control.ts", START = "./start.ts";
+const ANSWER = "./config/answer.ts", CAPABILITIES = "./link/vhost/control.ts";
+const CONTROL = "./control/open.ts", START = "./start.ts";
 
 /** Whether options ask for something to be printed. */
 function asks({ printCapabilities, help, version, completion }: Options): boolean {
@@ -26,6 +27,19 @@ async function answerTo(options: Options): Promise<string | null> {
   return answer(options, invokedMode());
 }
 
+/** Reads the command line. @throws ConfigError, of which a controller is told, too */
+async function readOptions(args: readonly string[]): Promise<Options> {
+  try {
+    return parseOptions(args, invokedMode());
+  } catch (error) {
+    if (args.slice(0, 2).some((arg) => arg.startsWith("--control"))) {
+      const { tellFailure }: typeof import("./control/open.ts") = await import(CONTROL);
+      tellFailure(args, error);
+    }
+    throw error;
+  }
+}
+
 /**
  * Does what a command line says.
  *
@@ -37,7 +51,7 @@ export async function run(
   args: readonly string[],
   background: Background | null,
 ): Promise<number> {
-  const options = parseOptions(args, invokedMode());
+  const options = await readOptions(args);
   const stays = !asks(options) && needsBackground(options);
   if (background && !stays) {
     background.decline();

@@ -35,6 +35,8 @@ export const EventType = {
   PING_RAW: 9,
   /** a spliced TCP flow's socket; 2 * flow index + side */
   TCP_SPLICE: 10,
+  /** the socket of a controller; no data */
+  CONTROL: 11,
 } as const;
 
 /** One address family as configured; addresses are v4-mapped for IPv4. */

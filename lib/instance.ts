@@ -7,8 +7,12 @@
  */
 import { getLogger, LogLevels } from "@std/log";
 import type { Options } from "./config/options.ts";
-import { type Context, EventType } from "./context.ts";
-import { FlowTable } from "./flow/table.ts";
+import { type Context, EventType, type Family } from "./context.ts";
+import type { SharedTable } from "./control/open.ts";
+import type { Ready } from "./control/protocol.ts";
+import type { ControlServer } from "./control/server.ts";
+import { DEFAULT_CAPACITY, FlowTable } from "./flow/table.ts";
+import type { Decider } from "./forward/decider.ts";
 import { Policy, trustedResolvers } from "./forward/policy.ts";
 import type { Readiness } from "./host/background.ts";
 import { checkOutbound } from "./host/check_outbound.ts";
@@ -24,10 +28,12 @@ import { monotonicMs } from "./sys/clock.ts";
 import { EPOLL, Epoll } from "./sys/epoll.ts";
 import { SysError } from "./sys/errno.ts";
 import type { GuestSockets } from "./sys/guest_sockets.ts";
+import { libc } from "./sys/libc.ts";
 import { SIGNAL_BASE } from "./sys/process.ts";
 import { openDescriptors } from "./sys/rlimit.ts";
-import type { Signals } from "./sys/signal.ts";
+import { SIG, type Signals } from "./sys/signal.ts";
 import { udpDescriptors, udpKeptPorts, udpListen, udpUnlisten } from "./udp/mod.ts";
+import { formatAddress, isUnspecified } from "./wire/address.ts";
 
 /** What an instance runs in. */
 export interface Surroundings {
@@ -35,6 +41,12 @@ export interface Surroundings {
   readonly readiness: Readiness;
   /** Number of descriptors the process may have. */
   readonly descriptors: number;
+  /** The conversation with our controller; null: there is none. */
+  readonly control: ControlServer | null;
+  /** Who decides on the guest's connections that no rule is about; null: nobody. */
+  readonly decider: Decider | null;
+  /** Memory for the table of flows; null: it is to be ours alone. */
+  readonly sharedTable: SharedTable | null;
 }
 
 /** Whom an instance serves, and how it is told from others. */
@@ -52,6 +64,8 @@ export interface Served {
   /** Our exit code after the signal, null: we go on. */
   onSignal(signal: number): number | null;
   readonly pcap: PcapFile | null;
+  /** Path of the socket that a hypervisor connects to; null: there is none. */
+  readonly socket: string | null;
   /** What the user is told when all is ready. */
   readonly notes: readonly string[];
   /** All is ready. @returns our exit code when that is the end already, else null */
@@ -66,23 +80,40 @@ export function observed(link: Link, pcap: PcapFile | null): Link {
 }
 
 /** The policy that the options say; null: none. */
-function makePolicy({ policyRules }: Options, { ip4, ip6 }: Network): Policy | null {
-  if (policyRules.length === 0) return null;
-  const policy = new Policy(policyRules, trustedResolvers([ip4, ip6]));
+function makePolicy(
+  { policyRules }: Options,
+  { ip4, ip6 }: Network,
+  decider: Decider | null,
+): Policy | null {
+  if (policyRules.length === 0 && decider === null) return null;
+  const policy = new Policy(policyRules, trustedResolvers([ip4, ip6]), undefined, decider);
   if (policy.unresolvable) {
     getLogger().warn("No resolver is known: rules with names are about no address");
   }
   return policy;
 }
 
-function makeContext({ options, network, guestMac, link, guest }: Served): Context {
+/** Memory for the table of an instance, if others read it. */
+function tableMemory({ control, sharedTable }: Surroundings): SharedTable | null {
+  if (sharedTable || !control) return sharedTable;
+  const buffer = new ArrayBuffer(FlowTable.byteLength(DEFAULT_CAPACITY));
+  return { buffer, capacity: DEFAULT_CAPACITY };
+}
+
+function makeContext(
+  { options, network, guestMac, link, guest }: Served,
+  memory: SharedTable | null,
+  decider: Decider | null,
+): Context {
   const { tcp, udp, icmp, dhcp, dhcpv6, ndp } = options;
   const ra = options.ra && !options.configNet; // the kernel would add an address of its own
   const log = getLogger();
   const debug = log.level <= LogLevels.DEBUG;
-  const table: FlowTable = new FlowTable(
-    debug ? { log: (i, message) => log.debug(table.logLine(i, message)) } : {},
-  );
+  const table: FlowTable = new FlowTable({
+    ...memory,
+    clock: monotonicMs,
+    ...(debug ? { log: (i, message) => log.debug(table.logLine(i, message)) } : {}),
+  });
   return {
     ...network,
     features: {
@@ -103,7 +134,7 @@ function makeContext({ options, network, guestMac, link, guest }: Served): Conte
     guest,
     table,
     epoll: new Epoll(),
-    policy: makePolicy(options, network),
+    policy: makePolicy(options, network, decider),
     nowMs: monotonicMs(),
     closing: 0,
   };
@@ -146,23 +177,62 @@ function watch(ctx: Context, signals: Signals, guest: number): void {
   watchLink(ctx);
 }
 
+/** An address as a controller is told it; null: there is none. */
+function addressText(family: Family | null): string | null {
+  return family && !isUnspecified(family.addr) ? formatAddress(family.addr) : null;
+}
+
+/** What a controller is told when all is ready. */
+function readyNotice({ network: { ifname, ip4, ip6 }, guest, socket }: Served): Ready {
+  return {
+    pid: libc.getpid(),
+    interface: guest ? ifname : null,
+    address4: addressText(ip4),
+    address6: addressText(ip6),
+    socket,
+  };
+}
+
+/** Gives an instance to its controller. @throws SysError */
+function giveControl(
+  ctx: Context,
+  forwarder: Forwarder,
+  { options, onSignal }: Served,
+  { control }: Surroundings,
+  memory: SharedTable,
+): void {
+  control?.steer({
+    epoll: ctx.epoll,
+    table: ctx.table,
+    buffer: memory.buffer,
+    forwarder,
+    options,
+    policy: ctx.policy,
+    clock: monotonicMs,
+    gone: () => onSignal(SIG.TERM) ?? SIGNAL_BASE + SIG.TERM,
+  });
+}
+
 /**
  * The last steps of a start. A start that ends here leaves no file.
  *
  * @returns the exit code when it has come to an end already, null: the guest is served
  */
-function finishStart(served: Served, signals: Signals, readiness: Readiness): number | null {
-  const { pcap } = served;
+function finishStart(served: Served, surroundings: Surroundings): number | null {
+  const { pcap } = served, { signals, readiness, control } = surroundings;
   pcap?.open();
   try {
     for (const line of served.notes) getLogger().info(line);
     const early = signals.next(); // whoever waits for us must not take this for a start
-    if (early === 0) {
+    const code = early !== 0 ? SIGNAL_BASE + early : control?.begin() ?? null;
+    if (code === null) {
       readiness.ready(); // first, so that the command finds the process number's file
-      return served.release();
+      const ended = served.release();
+      if (ended === null) control?.ready(readyNotice(served));
+      return ended;
     }
     pcap?.discard();
-    return SIGNAL_BASE + early;
+    return code;
   } catch (error) {
     pcap?.discard();
     throw error;
@@ -177,13 +247,14 @@ function finishStart(served: Served, signals: Signals, readiness: Readiness): nu
  */
 export function runInstance(served: Served, surroundings: Surroundings): number {
   const { options, handlers } = served;
-  const { signals, readiness, descriptors } = surroundings;
-  const ctx = makeContext(served);
+  const { signals, descriptors, control } = surroundings;
+  const memory = tableMemory(surroundings);
+  const ctx = makeContext(served, memory, surroundings.decider);
   const signal = () => {
     const number = signals.next();
     return number === 0 ? null : served.onSignal(number);
   };
-  const loop = new Loop(ctx, { ...handlers, signal });
+  const loop = new Loop(ctx, { ...handlers, signal, control });
   watch(ctx, signals, handlers.childFd);
   checkOutbound(ctx, options);
   const forwarder = makeForwarder(ctx, loop, served, descriptors);
@@ -191,5 +262,6 @@ export function runInstance(served: Served, surroundings: Surroundings): number 
   ctx.guest?.close(); // what listeners have left over
   udpDescriptors(ctx, descriptors - openDescriptors());
   if (forwarder.scans) loop.everySecond(() => forwarder.scan());
-  return finishStart(served, signals, readiness) ?? loop.run();
+  if (memory) giveControl(ctx, forwarder, served, surroundings, memory);
+  return finishStart(served, surroundings) ?? loop.run();
 }

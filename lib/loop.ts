@@ -15,6 +15,7 @@
  * @module
  */
 import { type Context, EventType, type Family } from "./context.ts";
+import type { Deciding } from "./forward/deciding.ts";
 import { pingEvent, pingFromTap, pingInit } from "./icmp/mod.ts";
 import { RX_FRAMES } from "./link/link.ts";
 import { handleArp } from "./services/arp.ts";
@@ -59,6 +60,16 @@ export interface LoopHandlers {
   child(): number | null;
   /** The tap is gone. Null: the loop goes on without it, for the command's sake. */
   linkLost(): number | null;
+  /** Who is told of events on a controller's socket; null or absent: there is none. */
+  readonly control?: LoopControl | null;
+}
+
+/** The conversation with a controller; it may end the loop by an exit code, too. */
+export interface LoopControl {
+  /** Its socket has something, or room again. */
+  event(): number | null;
+  /** The turn is over: what was said in it can go out. */
+  flush(): number | null;
 }
 
 /** Has the link's descriptors watched, for {@linkcode Loop.run}. @throws SysError */
@@ -76,6 +87,7 @@ export class Loop {
   readonly #ctx: Context;
   readonly #handlers: LoopHandlers;
   readonly #packet = new Packet();
+  readonly #deciding: Deciding | null;
   #scanAt = 0;
   #exit: number | null = null;
   #draining = false;
@@ -85,6 +97,7 @@ export class Loop {
   constructor(ctx: Context, handlers: LoopHandlers) {
     this.#ctx = ctx;
     this.#handlers = handlers;
+    this.#deciding = ctx.policy?.deciding ?? null;
     this.tcp = new Tcp(ctx);
     udpInit(ctx);
     pingInit(ctx);
@@ -107,10 +120,12 @@ export class Loop {
         if (type !== EventType.LINK) this.#dispatch(type, epoll.data(k), epoll.events(k));
         else if (link.event(epoll.data(k), epoll.events(k))) frames = true;
       }
+      if (this.#deciding !== null) this.#replay(this.#deciding);
       if (frames || link.pending) this.#readLink();
       this.tcp.turn();
       this.#scan();
       link.flush();
+      if (this.#handlers.control) this.#end(this.#handlers.control.flush());
       if (this.#exit !== null && this.#drained()) return this.#exit;
     }
   }
@@ -129,10 +144,13 @@ export class Loop {
   #timeoutMs(): number {
     if (this.#draining) return DRAIN_STEP_MS;
     const { table, guest, link } = this.#ctx;
-    if (link.pending) return 0;
+    if (link.pending || this.#deciding !== null && this.#deciding.questions.readyCount > 0) {
+      return 0;
+    }
     const tcp = this.tcp.timeoutMs();
     const timed = table.activeCount > 0 || this.#everySecond !== null || this.tcp.timed ||
-      guest !== null && guest.ready > 0;
+      guest !== null && guest.ready > 0 ||
+      this.#deciding !== null && this.#deciding.questions.timed;
     if (tcp === 0 || !timed) return tcp;
     const scan = Math.max(0, Math.ceil(this.#scanAt - monotonicMs()));
     return tcp < 0 ? scan : Math.min(tcp, scan);
@@ -159,12 +177,19 @@ export class Loop {
       case EventType.CHILD:
         this.#commandEnded();
         return;
+      case EventType.CONTROL:
+        this.#end(this.#handlers.control!.event());
+        return;
     }
   }
 
   /** A signal ends the loop at once, also while it drains. */
   #signalled(): void {
-    const code = this.#handlers.signal();
+    this.#end(this.#handlers.signal());
+  }
+
+  /** Ends the loop at once, if there is an exit code. */
+  #end(code: number | null): void {
     if (code === null) return;
     this.#draining = false;
     this.#exit ??= code;
@@ -191,6 +216,7 @@ export class Loop {
     if (!due) return;
     this.#scanAt = ctx.nowMs + SCAN_MS;
     ctx.guest?.tick(ctx.nowMs);
+    this.#deciding?.questions.expire(ctx.nowMs);
     this.tcp.second();
     if (this.#everySecond !== null) this.#everySecond();
   }
@@ -203,15 +229,34 @@ export class Loop {
       this.#exit ??= this.#handlers.linkLost();
       return;
     }
-    for (let k = 0; k < n; k++) this.#frame(k);
+    const { rxOffset, rxLength, rxGsoSize } = link;
+    for (let k = 0; k < n; k++) this.#frame(rxOffset[k], rxLength[k], rxGsoSize[k]);
     this.tcp.flush();
     udpFlush(ctx);
     link.release();
   }
 
-  #frame(k: number): void {
-    const ctx = this.#ctx, { link } = ctx;
-    const view = link.arena.dv, off = link.rxOffset[k], length = link.rxLength[k];
+  /** Goes on with flows that the policy had to think about: what they have sent comes in again. */
+  #replay({ questions, frames }: Deciding): void {
+    const ctx = this.#ctx, { link } = ctx, slot = link.txOffset[0]; // nobody builds a frame there now
+    for (let k = questions.readyCount; k > 0; k--) {
+      const place = questions.nextReady(ctx.nowMs);
+      if (place < 0) continue;
+      for (let frame = frames.detach(place); frame >= 0;) {
+        const next = frames.after(frame);
+        this.#frame(slot, frames.take(frame, link, slot), frames.gsoSize);
+        this.tcp.flush();
+        udpFlush(ctx);
+        frame = next;
+      }
+      this.tcp.answered(place);
+    }
+  }
+
+  /** Handles the frame at an offset of the link's arena. */
+  #frame(off: number, length: number, gsoSize: number): void {
+    const ctx = this.#ctx;
+    const view = ctx.link.arena.dv;
     if (isGroupMac(view, off + ETH_SOURCE) || sameMac(view, off + ETH_SOURCE, ctx.ourMac)) return;
     if (!sameMac(view, off + ETH_SOURCE, ctx.guestMac)) {
       loadMac(view, off + ETH_SOURCE, ctx.guestMac);
@@ -224,7 +269,7 @@ export class Loop {
     // no such packet crosses a link (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3): it would reach the host's own
     if (isLoopback(packet.addresses, SOURCE) || isLoopback(packet.addresses, DEST)) return;
     learnAddress(family, packet.addresses);
-    this.#ip(packet, off, link.rxGsoSize[k]);
+    this.#ip(packet, off, gsoSize);
   }
 
   #ip(packet: Packet, off: number, gsoSize: number): void {

@@ -61,6 +61,10 @@ function usage(path: string, vhostUser: boolean): string[] {
   return [`Listening on ${path}, for QEMU: ${device} ${netdev} ${memory}`];
 }
 
+function absolute(path: string): string {
+  return path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
+}
+
 function makeLink(hypervisor: Hypervisor, { vhostUser }: Options): Link {
   return vhostUser ? new VhostLink(hypervisor) : new StreamLink(hypervisor);
 }
@@ -91,6 +95,7 @@ export function runPasst(
     handlers: { childFd: -1, child: () => null, linkLost: () => 0 },
     onSignal: (signal) => STOP.includes(signal) ? 0 : SIGNAL_BASE + signal,
     pcap,
+    socket: path === "" ? null : absolute(path),
     notes: [
       ...host.notes,
       ...summary(network, options),

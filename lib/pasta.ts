@@ -82,6 +82,7 @@ function serve(options: Options, guest: Guest, surroundings: Surroundings): numb
     },
     onSignal: (signal) => guest.onSignal(signal),
     pcap,
+    socket: null,
     notes: [...host.notes, ...guest.warnings, ...summary(network, options)],
     release: () => guest.release(),
   }, surroundings);

@@ -66,6 +66,9 @@ export interface Options {
   foreground: boolean;
   /** -P */
   pidFile: string | null;
+  /** --control, --flow-table: inherited descriptors. */
+  control: number | null;
+  flowTable: number | null;
   /** --runas as written: `UID|LOGIN[:GID|GROUP]`. */
   runas: string | null;
   pcap: string | null;
@@ -116,6 +119,8 @@ export interface Options {
   freebind: boolean;
   /** --allow-out, --deny-out, in their order. */
   policyRules: PolicyRule[];
+  /** --policy: a path; `-`: who steers us decides. */
+  policy: string | null;
   noSplice: boolean;
   hostLoToNsLo: boolean;
   /** False with --no-…. */
@@ -161,6 +166,8 @@ export function defaultOptions(mode: "pasta" | "passt"): Options {
     logSize: DEFAULT_LOG_SIZE,
     foreground: false,
     pidFile: null,
+    control: null,
+    flowTable: null,
     runas: null,
     pcap: null,
     socketPath: null,
@@ -193,6 +200,7 @@ export function defaultOptions(mode: "pasta" | "passt"): Options {
     ephemeralPorts: DEFAULT_EPHEMERAL,
     freebind: false,
     policyRules: [],
+    policy: null,
     noSplice: false,
     hostLoToNsLo: false,
     tcp: true,

@@ -4,10 +4,8 @@
  *
  * @module
  */
+import { readOwn } from "../sys/own_start.ts";
 import type { Mode } from "./spec.ts";
-
-/** First string of the command line as the kernel keeps it (proc(5)). */
-const COMMAND_LINE = "/proc/self/cmdline";
 
 /**
  * The mode that a program's name stands for; null: none, the mode is the first argument.
@@ -28,12 +26,12 @@ export function modeOf(argv0: string): Mode | null {
   return name.includes("passt") ? "passt" : null;
 }
 
-/** The mode by the name that this process was called by. Reads /proc. */
+/**
+ * The mode by the name that this process was called by, the first string of its command line.
+ *
+ * @throws SysError as {@linkcode readOwn}: no name, no mode
+ */
 export function invokedMode(): Mode | null {
-  try {
-    const text = Deno.readTextFileSync(COMMAND_LINE);
-    return modeOf(text.slice(0, Math.max(0, text.indexOf("\0"))));
-  } catch {
-    return null; // no /proc: the mode has to be given
-  }
+  const text = new TextDecoder().decode(readOwn("cmdline"));
+  return modeOf(text.slice(0, Math.max(0, text.indexOf("\0"))));
 }

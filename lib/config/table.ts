@@ -10,6 +10,7 @@ import { group, type OptionSpec } from "./spec.ts";
 import { ADDRESSES, HOST, NAMES } from "./table_network.ts";
 import { POLICY, PORTS, PROTOCOLS } from "./table_traffic.ts";
 import {
+  parseFd,
   parseLogSize,
   parseMac,
   parseNetns,
@@ -103,6 +104,26 @@ const GENERAL = group("General", [
     name: "chroot-fallback",
     help: "Accepted for compatibility: the root directory is never changed",
     set: () => {},
+  },
+  {
+    name: "control",
+    value: "FD",
+    help: "Connected UNIX socket of a program that steers this one, inherited as descriptor FD",
+    more:
+      "Both sides say JSON, a line each: forwarded ports can be changed, flows be watched. When " +
+      "the other side closes it, we end. It keeps us in the foreground. What stops the start is " +
+      "said there, too; what is wrong with options only if this is the first one.",
+    set: (o, text) => o.control = parseFd(text),
+  },
+  {
+    name: "flow-table",
+    value: "FD",
+    help:
+      "Keep the table of flows in an empty file, inherited as descriptor FD, which others can map",
+    more:
+      "It should be of memfd_create(2), sealed against shrinking. Its size limits the number of " +
+      "flows, which is 131071 at most.",
+    set: (o, text) => o.flowTable = parseFd(text, "file"),
   },
   { name: "stats", value: "SECONDS", help: "Show counts of events, with -f only" },
   {

@@ -6,6 +6,7 @@
  */
 import { addPolicyRule, addPorts } from "./fields.ts";
 import { group } from "./spec.ts";
+import { parsePath } from "./values.ts";
 
 export const PORTS = group("Port forwarding", [
   {
@@ -112,6 +113,22 @@ export const POLICY = group("Policy", [
       '"administratively prohibited". Beyond the loopback, the host is reached by all of its ' +
       "addresses.",
     set: (o, text) => addPolicyRule(o, "REJECT", text),
+  },
+  {
+    name: "policy",
+    value: "FILE",
+    complete: "file",
+    help: "Connections of the guest that no rule is about are decided on by the function that " +
+      "FILE, a module of TypeScript or JavaScript, exports as its default",
+    more: "It is called once for each connection, with an object of protocol, via, source, " +
+      "sourcePort, address, port, namedAddress, namedPort, names and resolver, and returns " +
+      '"allow", "reject", "prohibit" or "drop", or an object with that as verdict, and with ' +
+      "target (where the connection goes instead) or label. It must answer at once: a promise, " +
+      "an error or anything else rejects the connection. A denial holds for ten seconds. The " +
+      "module is run before rights are given up; nothing asynchronous of it goes on later. Port " +
+      "53 of resolvers is asked about like any other: resolver says so. With - as FILE, the " +
+      "program behind --control decides.",
+    set: (o, text) => o.policy = parsePath(text),
   },
 ]);
 

@@ -158,10 +158,10 @@ export function parseRunAs(text: string): string {
   refuse("not a user (UID, UID:GID, LOGIN or LOGIN:GROUP)");
 }
 
-/** A descriptor that we may have inherited beside the standard ones. */
-export function parseFd(text: string): number {
+/** A descriptor that we may have inherited beside the standard ones. @param of what it is open on */
+export function parseFd(text: string, of: "socket" | "file" = "socket"): number {
   const fd = /^\d{1,9}$/.test(text) ? Number(text) : -1;
-  return fd > LAST_STANDARD_FD ? fd : refuse("not a descriptor of a socket (a number from 3 on)");
+  return fd > LAST_STANDARD_FD ? fd : refuse(`not a descriptor of a ${of} (a number from 3 on)`);
 }
 
 /** Largest size of a log file, in bytes. */

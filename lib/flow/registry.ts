@@ -4,9 +4,9 @@
  *
  * @module
  */
+import { MAX_TYPES } from "./layout.ts";
 import { FLOW_PROTO, FLOW_TYPE_NAMES, FlowError, FlowType } from "./types.ts";
 
-const MAX_TYPES = 256; // the table stores types in bytes
 const MAX_PROTO = 255; // RFC 791 §3.1: one byte
 
 /** Work of a flow type. Either function returns true to say that the flow is closed and to be freed. */

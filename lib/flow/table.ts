@@ -20,26 +20,39 @@
  * returns -1.
  *
  * Storage is one buffer (`layout.ts`), none of it touched before it is used, which may be shared with
- * an observer in another thread. Only the constructor, `side`, `freeCluster`, log lines and errors
- * allocate memory.
+ * observers in other threads and processes: {@linkcode FlowReader} shows them the ACTIVE flows while the
+ * table goes on (`generations.ts`). Only the constructor, `side`, `freeCluster`, new labels, log lines and
+ * errors allocate memory.
  *
  * @module
  */
 import { FreeClusters } from "./clusters.ts";
+import { Publication } from "./generations.ts";
 import { SideIndex } from "./hash.ts";
-import { clearFlow, flowTableBytes, type FlowViews, flowViews } from "./layout.ts";
+import {
+  clearFlow,
+  clearRecord,
+  COUNTERS,
+  flowTableBytes,
+  flowTableCapacity,
+  type FlowViews,
+  flowViews,
+  STARTED,
+} from "./layout.ts";
 import { type FlowHandlers, TypeRegistry } from "./registry.ts";
 import { copySide, FlowSide, INI, SIDE_WORDS, TGT } from "./side.ts";
+import { FlowLabels, typeSlot, writeText } from "./texts.ts";
 import {
   FLOW_STATE_NAMES,
   FlowError,
+  type FlowObserver,
   FlowState,
   type FlowTableOptions,
   FlowType,
 } from "./types.ts";
 import { verifyFlowTable } from "./verify.ts";
 
-export { DATA_WORDS } from "./layout.ts";
+export { BYTES_INI, BYTES_TGT, COUNTERS, DATA_WORDS, STARTED } from "./layout.ts";
 export type { FlowHandlers } from "./registry.ts";
 export type { FlowTableOptions } from "./types.ts";
 
@@ -79,6 +92,17 @@ export class FlowTable {
   readonly sides: Int32Array;
   /** Type-specific words of flow `i` start at `i * DATA_WORDS`; zero when allocated. */
   readonly data: Int32Array;
+  /**
+   * Counter `c` of flow `i` is at `i * COUNTERS + c`: payload bytes from either side ({@linkcode BYTES_INI},
+   * {@linkcode BYTES_TGT}), for its type to count, and when it began ({@linkcode STARTED}).
+   */
+  readonly counters: Float64Array;
+  /** A {@linkcode Phase} of each flow, for its type to set; OPENING when allocated. */
+  readonly phases: Uint8Array;
+  /** Number of each flow's label; 0: none. Read only: {@linkcode setLabel} sets it. */
+  readonly labels: Uint16Array;
+  /** Told of flows that begin and end. */
+  observer: FlowObserver | null = null;
   /** Entries that the last scan visited. */
   scanVisits = 0;
 
@@ -90,6 +114,9 @@ export class FlowTable {
   readonly #index: SideIndex;
   readonly #log: ((index: number, message: string) => void) | null;
   readonly #registry: TypeRegistry = new TypeRegistry();
+  readonly #labels: FlowLabels;
+  readonly #publication: Publication;
+  readonly #clock: () => number;
   #nascent = NOBODY;
   #activeCount = 0;
   #timerRun = 0;
@@ -99,7 +126,16 @@ export class FlowTable {
     return flowTableBytes(capacity);
   }
 
-  /** Makes an empty table. Throws RangeError for an impossible capacity or a buffer too small. */
+  /** Largest capacity of a table in so many bytes; 0 when they are too few for any. */
+  static capacityOf(bytes: number): number {
+    return flowTableCapacity(bytes);
+  }
+
+  /**
+   * Makes an empty table.
+   *
+   * @throws RangeError for an impossible capacity, or a buffer that is too small or holds a table
+   */
   constructor(options: FlowTableOptions = {}) {
     const { capacity = DEFAULT_CAPACITY, log = null, hashKey } = options;
     const buffer = options.buffer ?? new ArrayBuffer(flowTableBytes(capacity));
@@ -108,6 +144,9 @@ export class FlowTable {
     this.#views = views;
     this.sides = views.sides;
     this.data = views.data;
+    this.counters = views.counters;
+    this.phases = views.phases;
+    this.labels = views.labels;
     this.#free = new FreeClusters(views.free, capacity);
     this.#states = views.states;
     this.#types = views.types;
@@ -119,6 +158,9 @@ export class FlowTable {
       hashKey,
     );
     this.#log = log;
+    this.#labels = new FlowLabels(views.texts);
+    this.#publication = new Publication(views, options.buffer !== undefined);
+    this.#clock = options.clock ?? (() => 0);
   }
 
   /** Index of the first free cluster's head; the capacity when the table is full. */
@@ -170,6 +212,7 @@ export class FlowTable {
     }
     free.take();
     clearFlow(this.#views, i);
+    clearRecord(this.#views, i);
     this.#nascent = i;
     this.#setState(i, FlowState.NEW);
     return i;
@@ -222,7 +265,25 @@ export class FlowTable {
     this.#expect(i, FlowState.TYPED, "activate");
     this.#nascent = NOBODY;
     this.#activeCount++;
+    this.counters[i * COUNTERS + STARTED] = this.#clock();
     this.#setState(i, FlowState.ACTIVE);
+    this.#publication.show(i);
+    if (this.observer !== null) this.observer.opened(i);
+  }
+
+  /**
+   * The number of a label, which is defined when it is new. Of a longer text than 63 bytes of UTF-8 as many
+   * whole characters as fit are kept.
+   *
+   * @returns 1–1023; 0 (no label) for an empty text, or when there is no room for another label
+   */
+  labelId(text: string): number {
+    return this.#labels.idOf(text);
+  }
+
+  /** Labels entry `i`, from its allocation on; `id` is one of {@linkcode labelId}, 0 takes it away. */
+  setLabel(i: number, id: number): void {
+    Atomics.store(this.labels, i, id);
   }
 
   /** Copy of side `s` ({@linkcode INI} or {@linkcode TGT}) of flow `i`. Allocates. */
@@ -291,7 +352,9 @@ export class FlowTable {
    * @throws FlowError when there is no number left or the protocol is impossible
    */
   defineType(name: string, proto: number): number {
-    return this.#registry.define(name, proto);
+    const type = this.#registry.define(name, proto);
+    writeText(this.#views.texts, typeSlot(type), name);
+    return type;
   }
 
   /**
@@ -329,6 +392,7 @@ export class FlowTable {
         } else if (states[i] !== FlowState.ACTIVE) {
           throw this.#error(i, "scan: is incomplete");
         } else if (this.#registry.work(this.#types[i], i, timersDue, nowMs)) {
+          if (this.observer !== null) this.observer.closed(i);
           this.#release(i);
           this.#activeCount--;
           free.passFreed(i);
@@ -370,6 +434,7 @@ export class FlowTable {
       this.hashRemove(i, INI);
       this.hashRemove(i, TGT);
     }
+    if (this.#states[i] === FlowState.ACTIVE) this.#publication.hide(i);
     this.#setState(i, FlowState.FREE);
     this.#types[i] = FlowType.NONE;
     clearFlow(this.#views, i);

@@ -76,8 +76,39 @@ export interface FlowTableOptions {
   buffer?: ArrayBufferLike;
   /** Told of each change of state, such as "NEW -> TYPED"; see {@linkcode FlowTable.logLine}. */
   log?: (index: number, message: string) => void;
+  /** Milliseconds, to tell when a flow began; 0 for all of them when not given. */
+  clock?: () => number;
   /** Key of the index (four words) instead of a random one: for tests. */
   hashKey?: Int32Array<ArrayBuffer>;
+}
+
+/**
+ * Who is told of flows that begin and end. Neither function may allocate, cancel or scan.
+ *
+ * @example
+ * ```ts
+ * import { FlowTable } from "./table.ts";
+ * import { FlowType } from "./types.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const table = new FlowTable({ capacity: 10 }), seen: string[] = [];
+ * table.on(FlowType.PING4, { deferred: () => true });
+ * table.observer = {
+ *   opened: (i) => seen.push(`+${i}`),
+ *   closed: (i) => seen.push(`-${i}`),
+ * };
+ * const flow = table.alloc();
+ * table.setType(flow, FlowType.PING4);
+ * table.activate(flow);
+ * table.deferHandler(0);
+ * assertEquals(seen, ["+0", "-0"]);
+ * ```
+ */
+export interface FlowObserver {
+  /** Flow `i` is ACTIVE now; sides, type and label are known. */
+  opened(i: number): void;
+  /** ACTIVE flow `i` is about to be freed; all of it is still there. When this throws, it stays. */
+  closed(i: number): void;
 }
 
 /** A step that the table's rules forbid, or a broken invariant: always a bug of the caller. */

@@ -5,7 +5,8 @@
  *
  * @module
  */
-import type { FlowViews } from "./layout.ts";
+import { inUse } from "./generations.ts";
+import { type FlowViews, HEADER_USED } from "./layout.ts";
 import { FLOW_STATE_NAMES, FlowError, FlowState, FlowType } from "./types.ts";
 
 /** What a table tells of itself beside its buffer. */
@@ -24,7 +25,8 @@ export interface FlowCounts {
  * @param nascent index of the nascent entry, or negative
  */
 export function verifyFlowTable(views: FlowViews, counts: FlowCounts, nascent: number): void {
-  const { states, types, free, hashed } = views, capacity = states.length;
+  const { states, types, free, hashed, generations } = views, capacity = states.length;
+  const used = views.header[HEADER_USED];
   let expectedHead = counts.firstFree, clusterEnd = 0, active = 0, indexed = 0;
   const check = (i: number, holds: boolean, message: string) => {
     if (!holds) throw new FlowError(i, FLOW_STATE_NAMES[states[i]] ?? "?", `broken: ${message}`);
@@ -46,6 +48,8 @@ export function verifyFlowTable(views: FlowViews, counts: FlowCounts, nascent: n
     else check(i, states[i] === FlowState.FREE || i === nascent, "is forgotten");
     check(i, states[i] >= FlowState.TYPED === (types[i] !== FlowType.NONE), `type is ${types[i]}`);
     check(i, hashed[i] === 0 || types[i] !== FlowType.NONE, "is in the index");
+    const shown = inUse(generations[i]) && i < used;
+    check(i, shown === (states[i] === FlowState.ACTIVE), `generation is ${generations[i]}`);
   }
   const checkTable = (holds: boolean, message: string) => {
     if (!holds) throw new FlowError(-1, "", `broken: ${message}`);

@@ -3,10 +3,10 @@
  * Which addresses belong to the names of rules: learnt from the DNS answers that pass through us.
  *
  * Theory of operation: rules name patterns (`*.example.com`); an answer that gives a name of a pattern an
- * address puts (pattern, address) into a table, for as long as the answer is good. The names themselves are
- * not kept, nor is anything about names that no rule is about. The table is of fixed size: four places
- * for each value of a hash; when all are taken the one that expires first gives way. So nobody can make it
- * grow, and who floods it makes himself unreachable and opens nothing.
+ * address puts (pattern, address) into a table of fixed size (`address_table.ts`), for as long as the answer is
+ * good. Who floods it makes himself unreachable and opens nothing. The names themselves are not kept, nor is
+ * anything about names that no rule is about; but where a program decides, it is told all of them
+ * (`known_names.ts`).
  *
  * Whom to believe is the point. A guest can ask any server, its own among them, which would say that
  * `allowed.example` is 10.0.0.1. So a caller hands over only what passed on a flow through the tap that
@@ -26,8 +26,10 @@
  * @module
  */
 import { isBroadcast, isLinkLocal, isLoopback, isMulticast } from "../wire/address.ts";
-import { isUnspecified, sameAddress } from "../wire/address.ts";
+import { isUnspecified } from "../wire/address.ts";
 import { DNS_A, DNS_AAAA, DnsMessage, type DnsName } from "../wire/dns.ts";
+import { AddressTable, FNV_BASIS, FNV_PRIME } from "./address_table.ts";
+import { type KnownNames, nameText } from "./known_names.ts";
 import type { NamePattern } from "./policy_rules.ts";
 
 /** Pairs of pattern and address that are kept at most. */
@@ -44,20 +46,16 @@ export const ANSWER_SECONDS = 15;
 /** Queries that are remembered at most. */
 export const MAX_QUERIES = 512;
 
-/** Words of a pair: address, pattern plus one (0: unused), second in which it expires. */
-const WORDS = 6, PATTERN = 4, EXPIRES = 5;
-/** Places per value of the hash. */
-const WAYS = 4;
 /** Words of a query: flow plus one (0: none), identifier and type, hash of the name, second. */
 const QUERY_WORDS = 4, FLOW = 0, ID_AND_TYPE = 1, HASH = 2, ASKED_AT = 3;
-// FNV-1a of Fowler, Noll and Vo, 32 bits: prime and basis; every instance mixes in a word of its own
-const FNV_PRIME = 0x01000193, FNV_BASIS = 0x811c9dc5 | 0;
+const MS_PER_SECOND = 1000;
 
 /** Names learnt by one instance. */
 export class DnsNames {
   readonly #patterns: readonly NamePattern[];
-  readonly #sets: number;
-  readonly #pairs: Int32Array<ArrayBuffer>;
+  /** Addresses, tagged with the index of a pattern. */
+  readonly #pairs: AddressTable;
+  readonly #known: KnownNames | null;
   readonly #queries = new Int32Array(MAX_QUERIES * QUERY_WORDS);
   /** The query that is overwritten next. */
   #nextQuery = 0;
@@ -67,11 +65,16 @@ export class DnsNames {
   /**
    * @param patterns what rules name; pairs refer to them by index
    * @param capacity pairs that there is room for: a power of two, four at least
+   * @param known is told all names and their addresses; null: nobody is
    */
-  constructor(patterns: readonly NamePattern[], capacity: number = MAX_LEARNT) {
+  constructor(
+    patterns: readonly NamePattern[],
+    capacity: number = MAX_LEARNT,
+    known: KnownNames | null = null,
+  ) {
     this.#patterns = patterns;
-    this.#sets = capacity / WAYS;
-    this.#pairs = new Int32Array(capacity * WORDS);
+    this.#pairs = new AddressTable(capacity);
+    this.#known = known;
   }
 
   /**
@@ -91,7 +94,7 @@ export class DnsNames {
     this.#queries[at + FLOW] = flow + 1;
     this.#queries[at + ID_AND_TYPE] = message.id << 16 | message.type;
     this.#queries[at + HASH] = this.#hashName(message.name);
-    this.#queries[at + ASKED_AT] = nowMs / 1000;
+    this.#queries[at + ASKED_AT] = nowMs / MS_PER_SECOND;
   }
 
   /**
@@ -106,6 +109,7 @@ export class DnsNames {
     if (!message.response || message.rcode !== 0) return 0;
     if (!this.#concerns(message.name) || !this.#takeQuery(flow, nowMs)) return 0;
     const found = message.readAnswers(view, start, end);
+    this.#tell(found, nowMs);
     let learnt = 0;
     for (let p = 0; p < this.#patterns.length && found > 0; p++) {
       const { wire, below } = this.#patterns[p];
@@ -119,8 +123,20 @@ export class DnsNames {
     return learnt;
   }
 
-  /** Whether a rule is about a name. */
+  /** Tells all addresses of the message that is being read. */
+  #tell(found: number, nowMs: number): void {
+    const { name, addresses, ttls } = this.#message;
+    const text = found > 0 && this.#known !== null ? nameText(name) : null;
+    if (text === null) return;
+    for (let k = 0; k < found; k++) {
+      if (!learnable(addresses, 4 * k)) continue;
+      this.#known!.learn(text, addresses, 4 * k, expiry(ttls[k], nowMs));
+    }
+  }
+
+  /** Whether a rule is about a name, or somebody wants all. */
   #concerns(name: DnsName): boolean {
+    if (this.#known !== null) return true;
     for (let p = 0; p < this.#patterns.length; p++) {
       if (name.matches(this.#patterns[p].wire, this.#patterns[p].below)) return true;
     }
@@ -135,7 +151,7 @@ export class DnsNames {
       if (queries[at + FLOW] !== flow + 1 || queries[at + ID_AND_TYPE] !== idAndType) continue;
       if (queries[at + HASH] !== hash) continue;
       queries[at + FLOW] = 0;
-      if (nowMs / 1000 - queries[at + ASKED_AT] <= ANSWER_SECONDS) return true;
+      if (nowMs / MS_PER_SECOND - queries[at + ASKED_AT] <= ANSWER_SECONDS) return true;
     }
     return false;
   }
@@ -147,52 +163,12 @@ export class DnsNames {
    * @param ttl seconds that the answer is good for
    */
   learn(pattern: number, words: Int32Array, at: number, ttl: number, nowMs: number): void {
-    const seconds = Math.max(LEAST_SECONDS, Math.min(ttl, MOST_SECONDS));
-    const expires = Math.ceil(nowMs / 1000) + seconds;
-    const pairs = this.#pairs;
-    let place = this.#find(pattern, words, at);
-    if (place >= 0) {
-      if (expires > pairs[place + EXPIRES]) pairs[place + EXPIRES] = expires;
-      return;
-    }
-    place = this.#oldest(this.#setOf(pattern, words, at));
-    for (let k = 0; k < 4; k++) pairs[place + k] = words[at + k];
-    pairs[place + PATTERN] = pattern + 1;
-    pairs[place + EXPIRES] = expires;
+    this.#pairs.put(pattern, words, at, expiry(ttl, nowMs));
   }
 
   /** Whether an address belongs, now, to a name of a pattern. */
   has(pattern: number, words: Int32Array, at: number, nowMs: number): boolean {
-    const place = this.#find(pattern, words, at);
-    return place >= 0 && nowMs / 1000 < this.#pairs[place + EXPIRES];
-  }
-
-  /** Where a pair lies, expired or not; -1: nowhere. */
-  #find(pattern: number, words: Int32Array, at: number): number {
-    const pairs = this.#pairs, first = this.#setOf(pattern, words, at);
-    for (let place = first; place < first + WAYS * WORDS; place += WORDS) {
-      if (pairs[place + PATTERN] === pattern + 1 && sameAddress(pairs, place, words, at)) {
-        return place;
-      }
-    }
-    return -1;
-  }
-
-  /** Of the places of one hash, the one that expires first; unused ones have expired at 0. */
-  #oldest(first: number): number {
-    const pairs = this.#pairs;
-    let oldest = first;
-    for (let place = first; place < first + WAYS * WORDS; place += WORDS) {
-      if (pairs[place + EXPIRES] < pairs[oldest + EXPIRES]) oldest = place;
-    }
-    return oldest;
-  }
-
-  /** Where the places that a pair can have begin. */
-  #setOf(pattern: number, words: Int32Array, at: number): number {
-    let hash = this.#seed ^ FNV_BASIS ^ pattern;
-    for (let k = 0; k < 4; k++) hash = mix(Math.imul(hash ^ words[at + k], FNV_PRIME));
-    return (hash >>> 0) % this.#sets * WAYS * WORDS;
+    return this.#pairs.find(pattern, words, at, nowMs) >= 0;
   }
 
   #hashName(name: DnsName): number {
@@ -202,9 +178,9 @@ export class DnsNames {
   }
 }
 
-/** Brings the upper bits, which a multiplication fills, down to the lower ones. */
-function mix(hash: number): number {
-  return hash ^ hash >>> 15;
+/** Second in which something ends that is good for `ttl` seconds. */
+function expiry(ttl: number, nowMs: number): number {
+  return Math.ceil(nowMs / MS_PER_SECOND) + Math.max(LEAST_SECONDS, Math.min(ttl, MOST_SECONDS));
 }
 
 /** Whether a name on the network can stand for an address. */

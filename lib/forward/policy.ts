@@ -31,15 +31,21 @@
  *
  * @module
  */
-import { getLogger, LogLevels } from "@std/log";
+import { getLogger, LogLevels } from "../std/log.ts";
 import type { Context, Family } from "../context.ts";
 import { type FlowSide, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
 import { type Address, formatAddress, isV4, sameAddress } from "../wire/address.ts";
 import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from "../wire/ipv4.ts";
 import { IPPROTO_ICMPV6 } from "../wire/ipv6.ts";
+import type { Decider, Decision } from "./decider.ts";
+import type { FlowAnswer } from "./question.ts";
+import { Deciding } from "./deciding.ts";
 import { DnsNames } from "./dns_names.ts";
+import { KnownNames } from "./known_names.ts";
 import { type NamePattern, type PolicyRule, Verdict } from "./policy_rules.ts";
+import type { Packet } from "../wire/packet.ts";
 
+export type { Decider } from "./decider.ts";
 export { parsePolicyRule, type PolicyRule, PolicyRuleError, Verdict } from "./policy_rules.ts";
 
 /** Port of resolvers (RFC 1035 §4.2). */
@@ -47,7 +53,11 @@ export const DNS_PORT = 53;
 /** Values of {@linkcode Policy.rule} that are no rule's index. */
 export const BY_DEFAULT = -1;
 export const AS_RESOLVER = -2;
+export const BY_PROGRAM = -3;
 const V4_MAPPED_BITS = 96; // RFC 4291 §2.5.5.2
+
+/** Where flows go instead. */
+type Redirection = Pick<Decision, "target" | "targetPort">;
 
 /** A rule as decisions need it. */
 interface Prepared {
@@ -67,6 +77,27 @@ interface Prepared {
  */
 export function admit(ctx: Context, protocol: number, ini: FlowSide, tgt: FlowSide): number {
   return ctx.policy === null ? Verdict.ALLOW : ctx.policy.apply(ctx, protocol, ini, tgt);
+}
+
+/**
+ * Keeps a packet of the guest that {@linkcode admit} has just said {@linkcode Verdict}.HOLD about, for when
+ * there is an answer.
+ *
+ * @param packet in the link's arena, where it was received
+ */
+export function hold({ policy, link }: Context, packet: Packet): void {
+  const deciding = policy?.deciding;
+  if (deciding) deciding.frames.keep(deciding.place, link, packet);
+}
+
+/**
+ * Gives a flow the label of the decision that let it begin. To be called between {@linkcode admit} and the flow's
+ * activation, for every flow, also for those that the guest does not start.
+ */
+export function label({ policy, table }: Context, i: number, ini: FlowSide): void {
+  if (policy !== null && policy.label !== 0 && ini.pif !== Pif.HOST) {
+    table.setLabel(i, policy.label);
+  }
 }
 
 /** Whether the first `bits` bits of two addresses, four words each, are the same. */
@@ -116,11 +147,17 @@ function prepare(rules: readonly PolicyRule[], patterns: NamePattern[]): Prepare
 export class Policy {
   /** What becomes of a flow that no rule is about, of {@linkcode Verdict}. */
   readonly fallback: number;
-  /** Names of rules; null: there are none. */
+  /** Names of rules, and those that a program is told; null: there are none. */
   readonly names: DnsNames | null;
-  /** Index of the rule that the last decision came from, {@linkcode BY_DEFAULT} or {@linkcode AS_RESOLVER}. */
+  /** The program that decides on what no rule is about; null: there is none. */
+  readonly deciding: Deciding | null;
+  /** Where the last decision came from: index of a rule, {@linkcode BY_DEFAULT}, {@linkcode AS_RESOLVER} or {@linkcode BY_PROGRAM}. */
   rule = BY_DEFAULT;
+  /** Number of the label that the last {@linkcode Policy.apply} gave its flow, of `FlowTable.labelId`; 0: none. */
+  label = 0;
   readonly #rules: readonly Prepared[];
+  /** Whether there are names in rules. */
+  readonly #named: boolean;
   readonly #resolvers: readonly Address[];
   /** Whether resolvers may be asked although no rule says so. */
   readonly #asks: boolean;
@@ -129,24 +166,32 @@ export class Policy {
    * @param rules in the order in which they are looked at
    * @param resolvers whose answers are believed
    * @param fallback of {@linkcode Verdict}; by default it depends on whether a rule allows something
+   * @param decider decides instead of `fallback` in {@linkcode Policy.apply}
    */
   constructor(
     rules: readonly PolicyRule[],
     resolvers: readonly Address[] = [],
     fallback?: number,
+    decider: Decider | null = null,
   ) {
     const allowing = rules.filter(({ verdict }) => verdict === Verdict.ALLOW);
     const patterns: NamePattern[] = [];
     this.#rules = prepare(rules, patterns);
     this.#resolvers = resolvers;
     this.fallback = fallback ?? (allowing.length > 0 ? Verdict.REJECT : Verdict.ALLOW);
-    this.names = patterns.length > 0 ? new DnsNames(patterns) : null;
+    this.#named = patterns.length > 0;
+    const known = decider && new KnownNames();
+    this.names = this.#named || known ? new DnsNames(patterns, undefined, known) : null;
     this.#asks = allowing.some(({ name }) => name !== null);
+    this.deciding = decider && new Deciding(decider, {
+      namesOf: (words, at, nowMs) => known!.of(words, at, nowMs),
+      leadsToResolver: (protocol, tgt) => this.#leadsToResolver(protocol, tgt),
+    });
   }
 
   /** Whether there are names in rules, but nobody who could tell their addresses. */
   get unresolvable(): boolean {
-    return this.names !== null && this.#resolvers.length === 0;
+    return this.#named && this.#resolvers.length === 0;
   }
 
   /**
@@ -203,6 +248,11 @@ export class Policy {
     return isV4(rule.address) === isV4(words, at) && samePrefix(rule.address, 0, words, at, bits);
   }
 
+  #leadsToResolver(protocol: number, { words, eport }: FlowSide): boolean {
+    return eport === DNS_PORT && (protocol === IPPROTO_UDP || protocol === IPPROTO_TCP) &&
+      this.#isResolver(words, SIDE_EADDR);
+  }
+
   #isResolver(words: Int32Array, at: number): boolean {
     for (let k = 0; k < this.#resolvers.length; k++) {
       if (sameAddress(this.#resolvers[k], 0, words, at)) return true;
@@ -229,7 +279,17 @@ export class Policy {
       SIDE_OADDR,
       ini.oport,
     );
-    const rule = this.rule >= 0 ? this.#rules[this.rule].rule : null;
+    this.label = 0;
+    let rule: Redirection | null = null;
+    if (this.rule >= 0) rule = this.#rules[this.rule].rule;
+    else if (this.rule === BY_DEFAULT && this.deciding !== null) {
+      verdict = this.deciding.decide(nowMs, protocol, ini, tgt);
+      this.rule = BY_PROGRAM;
+      rule = this.deciding.decision;
+      if (this.deciding.decision.label !== "") {
+        this.label = ctx.table.labelId(this.deciding.decision.label);
+      }
+    }
     if (getLogger().level <= LogLevels.DEBUG) this.#log(verdict, protocol, tgt);
     if (rule?.target && verdict === Verdict.ALLOW) {
       if (isV4(rule.target) !== isV4(to, SIDE_EADDR)) verdict = Verdict.REJECT;
@@ -238,18 +298,35 @@ export class Policy {
     return verdict;
   }
 
+  /**
+   * Gives an answer that the {@linkcode Decider} has promised. The loop goes on with the flow in its next turn.
+   *
+   * @param id of the question
+   * @param answer is checked: a wrong one rejects the flow
+   * @returns false when no flow is waiting for it: it came twice, or too late
+   */
+  answered(id: number, answer: FlowAnswer): boolean {
+    return this.deciding?.answered(id, answer) ?? false;
+  }
+
   /** Port of a redirected flow; a ping keeps its identifier. */
-  #targetPort({ targetPort }: PolicyRule, protocol: number, tgt: FlowSide): number {
+  #targetPort({ targetPort }: Redirection, protocol: number, tgt: FlowSide): number {
     const ports = protocol === IPPROTO_TCP || protocol === IPPROTO_UDP;
     return ports && targetPort > 0 ? targetPort : tgt.eport;
   }
 
   #log(verdict: number, protocol: number, { words, eport }: FlowSide): void {
-    const said = verdict === Verdict.ALLOW ? "allowed" : "denied";
+    const said = verdict === Verdict.ALLOW
+      ? "allowed"
+      : verdict === Verdict.HOLD
+      ? "held"
+      : "denied";
     const why = this.rule === BY_DEFAULT
       ? "no rule"
       : this.rule === AS_RESOLVER
       ? "resolver"
+      : this.rule === BY_PROGRAM
+      ? "program"
       : this.#rules[this.rule].rule.text;
     const where = `${formatAddress(words, SIDE_EADDR)} port ${eport}`;
     getLogger().debug(`Policy: protocol ${protocol} to ${where} ${said} (${why})`);
@@ -258,6 +335,6 @@ export class Policy {
   /** Whether what passes on a flow is to be handed to {@linkcode Policy.names}. */
   teaches(protocol: number, ini: FlowSide, tgt: FlowSide): boolean {
     return this.names !== null && protocol === IPPROTO_UDP && ini.pif === Pif.TAP &&
-      tgt.pif === Pif.HOST && tgt.eport === DNS_PORT && this.#isResolver(tgt.words, SIDE_EADDR);
+      tgt.pif === Pif.HOST && this.#leadsToResolver(protocol, tgt);
   }
 }

@@ -42,6 +42,8 @@ export const Verdict = {
   PROHIBIT: 2,
   /** Nobody answers; but a port of the namespace (`-T`) accepts before it can be asked, and resets. */
   DROP: 3,
+  /** Nobody is told anything yet: a `Decider` thinks about it. Of no rule. */
+  HOLD: 4,
 } as const;
 
 /** Text that is no rule: one line that names the wrong part and what is accepted. */
@@ -202,9 +204,14 @@ function parseHost(host: string): Destination {
   return { name: parseName(host), address: null, prefixLength: 0 };
 }
 
-/** What stands behind the equals sign; null: nothing. */
-function parseTarget(text: string | null): Pick<PolicyRule, "target" | "targetPort"> {
-  if (text === null) return { target: null, targetPort: 0 };
+/**
+ * Parses where a flow goes instead: `ADDRESS`, `IPv4:PORT` or `[IPv6]:PORT`.
+ *
+ * @returns the address of one host, and the port; 0: none was given
+ * @throws PolicyRuleError naming what is wrong
+ */
+export function parseTarget(text: string): { target: Address; targetPort: number } {
+  if (text.length > MAX_RULE) refuse(`longer than ${MAX_RULE} characters`);
   const [host, port] = splitPorts(text);
   const target = parseIp(host);
   if (isUnspecified(target) || isMulticast(target) || isBroadcast(target)) {
@@ -253,7 +260,7 @@ export function parsePolicyRule(text: string, verdict: number): PolicyRule {
   const destination = parseHost(host);
   const [first, last] = parsePorts(ports);
   if (first > 0 && protocol === IPPROTO_ICMP) refuse("pings have no ports");
-  const target = parseTarget(equals < 0 ? null : text.slice(equals + 1));
+  const target = equals < 0 ? { target: null, targetPort: 0 } : parseTarget(text.slice(equals + 1));
   const rule = { text, verdict, protocol, first, last, ...destination, ...target };
   checkTarget(rule);
   return rule;

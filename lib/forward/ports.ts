@@ -91,7 +91,7 @@ function kindOf({ address, device, target, weak, auto }: PortRule): string {
 }
 
 /** Sorted by port and kind, and neighbours of the same kind and translation made one. */
-function merged(rules: readonly PortRule[]): PortRule[] {
+export function mergeRules(rules: readonly PortRule[]): PortRule[] {
   const sorted = rules.map((rule): [string, PortRule] => [kindOf(rule), rule])
     .sort(([a, { first: i }], [b, { first: j }]) => i - j || (a < b ? -1 : 1));
   const latest = new Map<string, Mutable<PortRule>>();
@@ -236,7 +236,7 @@ export function parsePortSpec(text: string, options: PortSpecOptions = {}): Port
   const items = ranges.length === 0 ? [everything] : ranges;
   const rules = expand(spec, items, excluded);
   if (rules.length === 0) refuse("every port is excluded");
-  return merged(rules);
+  return mergeRules(rules);
 }
 
 /** Whether a socket of one address is reached through the other, too. */
@@ -247,7 +247,7 @@ function addressesMeet(a: Address | null, b: Address | null): boolean {
 }
 
 /** Whether two rules want the same port of the same address; only two given devices keep them apart. */
-function rulesOverlap(a: PortRule, b: PortRule): boolean {
+export function rulesOverlap(a: PortRule, b: PortRule): boolean {
   return a.first <= b.last && b.first <= a.last && addressesMeet(a.address, b.address) &&
     (a.device === b.device || a.device === null || b.device === null);
 }
@@ -268,7 +268,8 @@ function describe(rule: PortRule): string {
   return rule.weak ? rule.auto ? '"auto"' : '"all"' : `"${formatPortRule(rule)}"`;
 }
 
-function checkOverlap(earlier: readonly PortRule[], fresh: readonly PortRule[]): void {
+/** @param fresh of one text: sorted, and disjoint. @throws PortSpecError when one overlaps an earlier one */
+export function checkOverlap(earlier: readonly PortRule[], fresh: readonly PortRule[]): void {
   const families = [true, false].map((v4) =>
     fresh.filter(({ address }) => address === null || isV4(address) === v4)
   );
@@ -310,5 +311,5 @@ export function addPortSpec(
     refuse(`${describe(fresh[0])} contradicts "none" given before`);
   }
   checkOverlap(earlier, fresh);
-  return merged([...earlier, ...fresh]);
+  return mergeRules([...earlier, ...fresh]);
 }

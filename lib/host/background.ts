@@ -47,12 +47,12 @@ const SIGNAL_BASE = 128;
 const MAX_NAME = 15;
 
 /** Whether an instance is to run in the background: all do but those that have a command to wait for. */
-export function needsBackground({ mode, target, foreground }: Options): boolean {
-  return !foreground && (mode === "passt" || target.kind !== "command");
+export function needsBackground({ mode, target, foreground, control }: Options): boolean {
+  return !foreground && control === null && (mode === "passt" || target.kind !== "command");
 }
 
 /** Options that keep us in the foreground, or that print something: `-f`, `-h` and longer forms. */
-const FOREGROUND = /^-(?:[^-]*[fh]|-(?:fo|he|ve))/;
+const FOREGROUND = /^-(?:[^-]*[fh]|-(?:cont|fo|he|ve))/;
 /** What names a namespace that is there already. */
 const ATTACHED = /^(?:--netns(?:=.*)?|[1-9]\d{0,9})$/;
 

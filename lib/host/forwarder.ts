@@ -16,24 +16,22 @@ import { getLogger } from "@std/log";
 import { ConfigError } from "../config/error.ts";
 import { Pif } from "../flow/side.ts";
 import type { BoundPorts } from "../forward/bound_ports.ts";
-import type { ListenSpec } from "../forward/listener.ts";
-import { formatPortRule, MAX_PORT, type PortRule } from "../forward/ports.ts";
+import {
+  checkOverlap,
+  formatPortRule,
+  formatPortRules,
+  type PortRule,
+  rulesOverlap,
+} from "../forward/ports.ts";
 import { E, errnoName } from "../sys/errno.ts";
 import { monotonicMs } from "../sys/clock.ts";
 import { type Address, isV4 } from "../wire/address.ts";
-import {
-  add,
-  AutoPorts,
-  emptyPorts,
-  exclude,
-  forget,
-  has,
-  include,
-  type PortSet,
-} from "./port_set.ts";
+import { ForwardTable, OpenRule, type Ports, size } from "./forward_table.ts";
+import { outOfDescriptors, PortOpener } from "./port_opener.ts";
+import { add, type AutoPorts, emptyPorts, exclude, forget, has, type PortSet } from "./port_set.ts";
 
-/** Ports below it are privileged (ip(7)). */
-const LOW_PORT_LIMIT = 1024;
+export type { Ports } from "./forward_table.ts";
+
 /** Descriptors that weak and `auto` rules leave for connections: at most, and as a share. */
 const RESERVE = 1024;
 const RESERVE_SHARE = 8;
@@ -42,17 +40,6 @@ const AUTO_SHARE = 8;
 /** A scan may take this share of the time, but is not put off for longer than so many ms. */
 const SCAN_SHARE = 100;
 const MAX_SCAN_INTERVAL_MS = 4000;
-/** Interface that local connections in the namespace come from. */
-const LOOPBACK_DEVICE = "lo";
-
-/** What opens and closes the listeners of a protocol. */
-export interface Ports {
-  /** @returns index of the listener, or a negative errno */
-  listen(spec: ListenSpec): number;
-  unlisten(index: number): void;
-  /** Ports that are bound still though they were closed: connections use them. Default: none. */
-  kept?(pif: number): readonly number[];
-}
 
 /** Rules of the four options. */
 export interface ForwardRules {
@@ -81,71 +68,16 @@ export interface ForwarderOptions {
   readonly bound: { readonly guest: BoundPorts; readonly host: BoundPorts } | null;
 }
 
-/** One option. */
-class Table {
-  /** Ports we listen on for it. */
-  readonly listening: PortSet = emptyPorts();
-  /** Those of {@linkcode Table.followers}: any other rule comes before them. */
-  readonly following: PortSet = emptyPorts();
-  readonly auto: readonly AutoPorts[];
-  readonly weak: readonly PortRule[];
-  /** Listeners per port: as many as there are rules with addresses of their own. */
-  readonly #counts: Uint16Array<ArrayBuffer> = new Uint16Array(MAX_PORT + 1);
-
-  constructor(
-    readonly option: string,
-    readonly pif: number,
-    readonly ports: Ports,
-    readonly rules: readonly PortRule[],
-    readonly followers: readonly PortRule[] = [],
-  ) {
-    this.auto = rules.filter((rule) => rule.auto).map((rule) => new AutoPorts(rule));
-    this.weak = rules.filter((rule) => rule.weak && !rule.auto);
-  }
-
-  get protocol(): string {
-    return this.option.toLowerCase() === "-t" ? "TCP" : "UDP";
-  }
-
-  opened(port: number): void {
-    this.#counts[port]++;
-    include(this.listening, port);
-  }
-
-  closed(port: number): void {
-    if (--this.#counts[port] === 0) exclude(this.listening, port);
-  }
-}
-
-/** What a user can do about a port that cannot be had. */
-function listenHint(reason: number, port: number): string {
-  switch (reason) {
-    case E.EADDRINUSE:
-      return " (the port is in use)";
-    case E.EACCES:
-      return port >= LOW_PORT_LIMIT
-        ? ""
-        : " (ports below 1024 need CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start)";
-    case E.EMFILE:
-      return " (more ports than descriptors: see ulimit -n)";
-    case E.EADDRNOTAVAIL:
-      return " (not an address of this host: see --freebind)";
-    case E.ENODEV:
-      return " (no such interface)";
-  }
-  return "";
-}
-
-function outOfDescriptors(result: number): boolean {
-  return result === -E.EMFILE || result === -E.ENFILE;
-}
+/** The four options. */
+export type ForwardOption = "t" | "u" | "T" | "U";
 
 /** The port forwarding of one instance. */
 export class Forwarder {
   readonly #options: ForwarderOptions;
-  readonly #tables: { t: Table; u: Table; T: Table; U: Table };
-  /** Descriptors that weak and `auto` rules may still take. */
-  #budget: number;
+  readonly #tables: Record<ForwardOption, ForwardTable>;
+  readonly #opener: PortOpener;
+  /** Descriptors that they leave, of which named ones may take half while we run. */
+  readonly #reserve: number;
   #warned = false;
   #scanAt = 0;
   readonly #more: PortSet = emptyPorts();
@@ -160,12 +92,13 @@ export class Forwarder {
     const { tcp, udp, rules, followers, descriptors } = options;
     this.#options = options;
     this.#tables = {
-      t: new Table("-t", Pif.HOST, tcp, rules.tcp),
-      u: new Table("-u", Pif.HOST, udp, rules.udp, followers.udp),
-      T: new Table("-T", Pif.SPLICE, tcp, rules.tcpNs),
-      U: new Table("-U", Pif.SPLICE, udp, rules.udpNs, followers.udpNs),
+      t: new ForwardTable("-t", Pif.HOST, tcp, rules.tcp),
+      u: new ForwardTable("-u", Pif.HOST, udp, rules.udp, followers.udp),
+      T: new ForwardTable("-T", Pif.SPLICE, tcp, rules.tcpNs),
+      U: new ForwardTable("-U", Pif.SPLICE, udp, rules.udpNs, followers.udpNs),
     };
-    this.#budget = descriptors - Math.min(RESERVE, Math.floor(descriptors / RESERVE_SHARE));
+    this.#reserve = Math.min(RESERVE, Math.floor(descriptors / RESERVE_SHARE));
+    this.#opener = new PortOpener(descriptors - this.#reserve, options.freebind);
   }
 
   /** Whether {@linkcode Forwarder.scan} has anything to do. */
@@ -181,27 +114,114 @@ export class Forwarder {
    * @throws ConfigError naming the first port that cannot be had
    */
   open(used: number): void {
-    this.#budget -= used;
+    this.#opener.budget -= used;
     const tables = Object.values(this.#tables);
     for (const table of tables) {
       table.rules.forEach((rule) => this.#checkFamily(table, rule));
-      for (const rule of table.rules) if (!rule.auto && !rule.weak) this.#openAll(table, rule);
+      for (const rule of table.rules) {
+        if (!rule.auto && !rule.weak) table.named.push(this.#opener.openAll(table, rule));
+      }
     }
-    const kept = this.scans ? Math.floor(this.#budget / AUTO_SHARE) : 0;
+    const kept = this.scans ? Math.floor(this.#opener.budget / AUTO_SHARE) : 0;
     const groups = tables.flatMap((table) =>
-      [[table, table.weak], [table, table.followers]] as const
+      [[table, table.weak.map((rule) => new OpenRule(rule))], [table, table.followers]] as const
     )
       .filter(([, rules]) => rules.length > 0);
     groups.sort(([, a], [, b]) => size(a) - size(b)); // what the small ones leave is for the large
     groups.forEach(([table, rules], k) => {
-      const share = Math.floor((this.#budget - kept) / (groups.length - k));
+      const share = Math.floor((this.#opener.budget - kept) / (groups.length - k));
       this.#openWeak(table, rules, Math.max(0, share));
     });
     this.scan();
   }
 
+  /**
+   * Forwards more ports.
+   *
+   * `auto` rules leave ports to those that are named, and so do UDP ports that follow TCP's.
+   *
+   * @param rules of one text, plain ones
+   * @throws PortSpecError when a rule overlaps one that is there, ConfigError when a port cannot be had:
+   *   nothing is changed then
+   */
+  add(option: ForwardOption, rules: readonly PortRule[]): void {
+    const table = this.#tables[option];
+    checkOverlap([...table.weak, ...table.named.map(({ rule }) => rule)], rules);
+    rules.forEach((rule) => this.#checkFamily(table, rule));
+    const opened = rules.map((rule) => new OpenRule(rule));
+    this.#checkBudget(table, opened);
+    const followed = this.#giveWay(table, rules);
+    const before = table.named;
+    try {
+      for (const rule of rules) table.named = [...table.named, this.#opener.openAll(table, rule)];
+    } catch (error) {
+      for (const rule of table.named.slice(before.length)) this.#opener.closeAll(table, rule);
+      table.named = before;
+      for (const [rule, ports] of followed) this.#opener.reopen(table, rule, ports);
+      throw error;
+    } finally {
+      table.settle();
+    }
+  }
+
+  /** @throws ConfigError when too few descriptors would be left */
+  #checkBudget(table: ForwardTable, rules: readonly OpenRule[]): void {
+    if (size(rules) <= this.#opener.budget + this.#reserve / 2) return;
+    throw new ConfigError(
+      `${table.option}: ${size(rules)} ${table.protocol} ports more would leave too few of ` +
+        `${this.#options.descriptors} descriptors (ulimit -n)`,
+    );
+  }
+
+  /** Closes what gives way to named rules. @returns the followers among it, and their ports */
+  #giveWay(table: ForwardTable, rules: readonly PortRule[]): [OpenRule, number[]][] {
+    const followed: [OpenRule, number[]][] = [];
+    for (const rule of rules) {
+      for (const auto of table.auto) {
+        if (!rulesOverlap(auto.rule, rule)) continue;
+        for (const port of [...auto.listeners.keys()]) {
+          if (port >= rule.first && port <= rule.last) this.#closeAuto(table, auto, port);
+        }
+      }
+      for (const follower of table.followers) {
+        if (!rulesOverlap(follower.rule, rule)) continue;
+        const closed = this.#opener.closeAll(table, follower, rule.first, rule.last);
+        followed.push([follower, closed]);
+      }
+    }
+    return followed;
+  }
+
+  /**
+   * Takes forwarded ports back. Connections stay.
+   *
+   * @param rules ports of plain rules, all of them or some
+   * @throws ConfigError when one is not forwarded by such a rule: nothing is changed then
+   */
+  remove(option: ForwardOption, rules: readonly PortRule[]): void {
+    const table = this.#tables[option];
+    const missing = rules.find((rule) => !table.has(rule));
+    if (missing) {
+      throw new ConfigError(`${table.option} ${formatPortRule(missing)}: there is no such rule`);
+    }
+    for (const rule of rules) {
+      for (const taken of table.take(rule)) this.#opener.closeAll(table, taken);
+    }
+    table.settle();
+  }
+
+  /**
+   * What is in force for an option, as texts.
+   *
+   * @param ephemeral ports that `all` and `auto` leave out
+   */
+  rules(option: ForwardOption, ephemeral: readonly [number, number]): string[] {
+    const rules = this.#tables[option].inForce();
+    return rules.length === 0 ? [] : formatPortRules(rules, ephemeral);
+  }
+
   /** @throws ConfigError when a rule is about a family that is off */
-  #checkFamily(table: Table, rule: PortRule): void {
+  #checkFamily(table: ForwardTable, rule: PortRule): void {
     const { ipv4, ipv6 } = this.#options;
     const off = (address: Address | null) => address !== null && !(isV4(address) ? ipv4 : ipv6);
     for (const address of [rule.address, rule.target]) {
@@ -211,44 +231,12 @@ export class Forwarder {
     }
   }
 
-  /** Opens one port for a table. @returns a negative errno when that fails, else its listener */
-  #listen(table: Table, rule: PortRule, port: number): number {
-    const { pif } = table;
-    const result = table.ports.listen({
-      pif,
-      address: rule.address,
-      device: rule.device ?? (pif === Pif.SPLICE ? LOOPBACK_DEVICE : null),
-      port,
-      to: rule.to + port - rule.first,
-      target: rule.target,
-      freebind: this.#options.freebind,
-    });
-    if (result < 0) return result;
-    table.opened(port);
-    this.#budget--;
-    return result;
-  }
-
-  #openAll(table: Table, rule: PortRule): void {
-    for (let port = rule.first; port <= rule.last; port++) {
-      const result = this.#listen(table, rule, port);
-      if (result >= 0) continue;
-      const hint = listenHint(-result, port);
-      throw new ConfigError(
-        `${table.option} ${
-          formatPortRule(rule)
-        }: cannot listen on ${table.protocol} port ${port}: ` +
-          errnoName(-result) + hint,
-      );
-    }
-  }
-
   /** The ports of weak rules of a table, or of its followers, as far as they can be had. */
-  #openWeak(table: Table, rules: readonly PortRule[], budget: number): void {
+  #openWeak(table: ForwardTable, rules: readonly OpenRule[], budget: number): void {
     const { option, protocol } = table;
     const follows = rules === table.followers;
     const wanted = size(rules);
-    const { opened, reason } = this.#openSome(table, rules, budget);
+    const { opened, reason } = this.#opener.openSome(table, rules, budget);
     if (opened === 0 && !follows) {
       const why = reason === 0 ? "" : `: ${errnoName(reason)}`;
       throw new ConfigError(
@@ -260,28 +248,6 @@ export class Forwarder {
       `${option}: ${opened} of ${wanted} ${protocol} ports are forwarded: ` +
         `more would leave too few of ${this.#options.descriptors} descriptors (ulimit -n)`,
     );
-  }
-
-  /** Opens what can be had, up to a number. @returns how many, and why not more (errno, or 0) */
-  #openSome(
-    table: Table,
-    rules: readonly PortRule[],
-    budget: number,
-  ): { opened: number; reason: number } {
-    let opened = 0, reason = 0;
-    for (const rule of rules) {
-      for (let port = rule.first; port <= rule.last; port++) {
-        if (opened >= budget) return { opened, reason: E.EMFILE };
-        const result = this.#listen(table, rule, port);
-        if (outOfDescriptors(result)) return { opened, reason: E.EMFILE };
-        if (result < 0) reason = -result;
-        else {
-          opened++;
-          if (rules === table.followers) include(table.following, port);
-        }
-      }
-    }
-    return { opened, reason };
   }
 
   /** Opens and closes ports of `auto` rules as the other side's ports come and go. */
@@ -319,30 +285,33 @@ export class Forwarder {
   }
 
   /** Follows the bound ports with all `auto` rules of a table, and with those of TCP for UDP. */
-  #followAll(table: Table, bound: PortSet, tcp: Table | null): void {
+  #followAll(table: ForwardTable, bound: PortSet, tcp: ForwardTable | null): void {
     const more = tcp && tcp.auto.length > 0 && table.auto.length > 0 ? this.#more.fill(0) : null;
     if (more) { for (const { wanted } of tcp!.auto) add(more, wanted); }
     for (const auto of table.auto) this.#follow(table, auto, bound, more);
   }
 
   /** Makes the open ports of an `auto` rule those that are bound. */
-  #follow(table: Table, auto: AutoPorts, bound: PortSet, more: PortSet | null): void {
+  #follow(table: ForwardTable, auto: AutoPorts, bound: PortSet, more: PortSet | null): void {
     auto.compare(bound, more, (port, wanted) => {
       if (!wanted) {
-        table.ports.unlisten(auto.listeners.get(port)!);
-        auto.closed(port);
-        table.closed(port);
-        this.#budget++;
-        return;
+        return this.#closeAuto(table, auto, port);
       }
       if (has(table.following, port)) return; // it is forwarded already
-      const result = this.#budget > 0 ? this.#listen(table, auto.rule, port) : -E.EMFILE;
+      const result = this.#opener.budget > 0
+        ? this.#opener.listen(table, auto.rule, port)
+        : -E.EMFILE;
       if (result >= 0) auto.opened(port, result);
       else if (outOfDescriptors(result)) this.#warnOnce(table);
     });
   }
 
-  #warnOnce(table: Table): void {
+  #closeAuto(table: ForwardTable, auto: AutoPorts, port: number): void {
+    this.#opener.close(table, port, auto.listeners.get(port)!);
+    auto.closed(port);
+  }
+
+  #warnOnce(table: ForwardTable): void {
     if (this.#warned) return;
     this.#warned = true;
     getLogger().warn(
@@ -353,12 +322,7 @@ export class Forwarder {
 }
 
 /** Removes the ports that a table has open where they were found. */
-function forgetOurs(found: PortSet, { listening, ports, pif }: Table): void {
+function forgetOurs(found: PortSet, { listening, ports, pif }: ForwardTable): void {
   forget(found, listening);
   for (const port of ports.kept?.(pif) ?? []) exclude(found, port);
-}
-
-/** Ports that rules name. */
-function size(rules: readonly PortRule[]): number {
-  return rules.reduce((sum, { first, last }) => sum + last - first + 1, 0);
 }

@@ -60,6 +60,8 @@ export class AutoPorts {
   readonly listeners: Map<number, number> = new Map();
   /** Ports that are to be open since the last comparison. */
   readonly wanted: PortSet = emptyPorts();
+  /** Ports that a rule of their own has: they are not opened. */
+  readonly taken: PortSet = emptyPorts();
   readonly #open: PortSet = emptyPorts();
 
   constructor(readonly rule: PortRule) {}
@@ -74,16 +76,16 @@ export class AutoPorts {
     change: (port: number, wanted: boolean) => void,
   ): void {
     const { first, last, to } = this.rule;
-    const wanted = this.wanted.fill(0);
+    const { taken } = this, wanted = this.wanted.fill(0);
     eachBetween(bound, to, to + last - first, (port) => include(wanted, first + port - to));
     if (more) eachBetween(more, first, last, (port) => include(wanted, port));
     for (let w = 0; w < WORDS; w++) {
-      let differ = wanted[w] ^ this.#open[w];
+      let differ = (wanted[w] & ~taken[w]) ^ this.#open[w];
       while (differ !== 0) {
         const bit = 31 - Math.clz32(differ);
         const port = w * 32 + bit;
         differ &= ~(1 << bit);
-        change(port, has(wanted, port));
+        change(port, !has(this.#open, port));
       }
     }
   }

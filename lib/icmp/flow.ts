@@ -7,10 +7,11 @@
 import { getLogger, LogLevels } from "@std/log";
 import { EventType } from "../context.ts";
 import { INI, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
+import { Phase } from "../flow/snapshot.ts";
 import { FlowState, FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
-import { admit, Verdict } from "../forward/policy.ts";
+import { admit, label, Verdict } from "../forward/policy.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
 import { IP_RECVERR, IP_RECVTTL, IPV6_RECVERR, IPV6_RECVHOPLIMIT } from "../sys/ip_options.ts";
@@ -28,6 +29,7 @@ import {
 } from "../sys/socket.ts";
 import { isBroadcast, isMulticast, isUnspecified, isV4 } from "../wire/address.ts";
 import { DEST, type Packet, SOURCE } from "../wire/packet.ts";
+import { deny } from "./deny.ts";
 import { sendUnreachable } from "./error.ts";
 import { base, IDS, type PingFamily, PingMode, type PingState, W } from "./state.ts";
 
@@ -58,7 +60,7 @@ export function pingFlow(
   ) return -1;
   const verdict = admit(ctx, packet.proto, ini, tgt);
   if (verdict !== Verdict.ALLOW) {
-    if (verdict !== Verdict.DROP) sendUnreachable(ctx, packet, E.EACCES);
+    deny(ctx, packet, verdict);
     return -1;
   }
   const i = ctx.table.alloc();
@@ -69,6 +71,7 @@ export function pingFlow(
   ctx.table.initiate(i, ini);
   ctx.table.target(i, tgt);
   ctx.table.setType(i, family.version === 4 ? FlowType.PING4 : FlowType.PING6, INI);
+  label(ctx, i, ini);
   const error = family.mode === PingMode.RAW ? takeId(state, family, i) : takeSocket(state, i, id);
   if (error < 0) {
     ctx.table.allocCancel(i);
@@ -156,6 +159,7 @@ export function expire(state: PingState, i: number, nowMs: number): boolean {
   const at = base(i);
   if (Math.floor(nowMs / 1000) - state.data[at + W.ACTIVE_AT] < PING_TIMEOUT) return false;
   const fd = state.data[at + W.FD];
+  state.phases[i] = Phase.CLOSED;
   if (fd >= 0) libc.close(fd);
   else familyOf(state, i).ids[state.data[at + W.ID]] = 0;
   if (getLogger().level <= LogLevels.DEBUG) {

@@ -11,7 +11,9 @@
  * @module
  */
 import { type Context, EventType } from "../context.ts";
+import { countBytes } from "../flow/count.ts";
 import { INI, SIDE_EADDR, SIDE_OADDR, SIDE_PORTS, SIDE_WORDS, TGT } from "../flow/side.ts";
+import { Phase } from "../flow/snapshot.ts";
 import { ETH_HEADER_SIZE, GSO } from "../link/link.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { IP_TTL, IPV6_HOPLIMIT } from "../sys/ip_options.ts";
@@ -141,8 +143,10 @@ function sendReply(state: PingState, flow: number, slot: number, bytes: number, 
     writeIpv6(view, l3, bytes, IPPROTO_ICMPV6, ttl, 0, sides, our, sides, guest);
     finishIcmpv6(view, l4, bytes, sides, our, sides, guest);
   }
-  touch(state, flow, W.REPLIES);
-  link.send(slot, headers + bytes, 0, 0, 0, GSO.NONE, 0);
+  touch(state, flow);
+  state.phases[flow] = Phase.OPEN;
+  if (link.send(slot, headers + bytes, 0, 0, 0, GSO.NONE, 0) < 0) return;
+  countBytes(state.counters, flow, TGT, bytes - ICMP_HEADER_SIZE);
 }
 
 /** Takes what the raw socket of a family has. IPv4 comes with its header, IPv6 without. */

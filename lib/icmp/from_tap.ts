@@ -10,7 +10,8 @@
  */
 import { getLogger } from "@std/log";
 import type { Context } from "../context.ts";
-import { SIDE_EADDR, SIDE_WORDS, TGT } from "../flow/side.ts";
+import { countBytes } from "../flow/count.ts";
+import { INI, SIDE_EADDR, SIDE_WORDS, TGT } from "../flow/side.ts";
 import { IP_TTL, IPV6_HOPLIMIT } from "../sys/ip_options.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { cmsgSpace, writeCmsg } from "../sys/message_vector.ts";
@@ -26,7 +27,7 @@ import {
 } from "../sys/socket.ts";
 import { scopeOf } from "../forward/outbound.ts";
 import { ANY4, ANY6, isLoopback } from "../wire/address.ts";
-import { checkIcmpEcho, echoId, ICMP_ECHO_ID } from "../wire/icmp.ts";
+import { checkIcmpEcho, echoId, ICMP_ECHO_ID, ICMP_HEADER_SIZE } from "../wire/icmp.ts";
 import { checkIcmpv6Echo } from "../wire/icmpv6.ts";
 import type { Packet } from "../wire/packet.ts";
 import { sendUnreachable } from "./error.ts";
@@ -52,7 +53,7 @@ export function pingFromTap(ctx: Context, packet: Packet): void {
   if (family.mode === PingMode.NONE) return tell(state);
   const flow = pingFlow(state, family, packet, echoId(view, packet.l4));
   if (flow < 0) return;
-  touch(state, flow, W.REQUESTS);
+  touch(state, flow);
   send(state, family, flow, packet);
 }
 
@@ -80,13 +81,14 @@ function send(state: PingState, family: PingFamily, flow: number, packet: Packet
   const source = own >= 0 ? 0 : writeSource(state, family, flow, control + TTL_SPACE);
   tx.setControl(0, arena.address(control), TTL_SPACE + source);
   tx.setName(0, arena.address(tx.name(0)), own >= 0 ? 0 : writeTarget(state, flow));
-  if (libc.sendmsg(fd, tx.views[0], SEND_FLAGS) >= 0) return;
-  const error = errno();
-  if (own >= 0) { // perhaps the error of an earlier request
+  let sent = libc.sendmsg(fd, tx.views[0], SEND_FLAGS);
+  const error = sent < 0 ? errno() : 0;
+  if (sent < 0 && own >= 0) { // perhaps the error of an earlier request
     drainErrors(state, flow, own);
-    if (libc.sendmsg(fd, tx.views[0], SEND_FLAGS) >= 0) return;
+    sent = libc.sendmsg(fd, tx.views[0], SEND_FLAGS);
   }
-  sendUnreachable(ctx, packet, error);
+  if (sent < 0) return void sendUnreachable(ctx, packet, error);
+  countBytes(state.counters, flow, INI, end - l4 - ICMP_HEADER_SIZE);
 }
 
 /** Writes the target's address for the raw socket. @returns bytes */

@@ -23,9 +23,6 @@ export const W = {
   ID: 1,
   /** second of `Context.nowMs` in which the flow last carried anything */
   ACTIVE_AT: 2,
-  /** messages from and to the guest */
-  REQUESTS: 3,
-  REPLIES: 4,
 } as const;
 
 /** How a family's requests reach the host's network. */
@@ -74,6 +71,9 @@ export class PingState {
   /** `ctx.table.data` and `ctx.table.sides`, at hand. */
   readonly data: Int32Array;
   readonly sides: Int32Array;
+  /** `ctx.table.counters` and `ctx.table.phases`, likewise. */
+  readonly counters: Float64Array;
+  readonly phases: Uint8Array;
   readonly v4: PingFamily = new PingFamily(4);
   readonly v6: PingFamily = new PingFamily(6);
   /** Memory of message headers, addresses and control messages. */
@@ -100,6 +100,8 @@ export class PingState {
     this.ctx = ctx;
     this.data = ctx.table.data;
     this.sides = ctx.table.sides;
+    this.counters = ctx.table.counters;
+    this.phases = ctx.table.phases;
     const ttl = cmsgSpace(4);
     const info = PACKET_INFO_SPACE6;
     this.tx = new MessageVector(arena, 1, { name: SOCKADDR_IN6_SIZE, control: ttl + info });
@@ -143,9 +145,7 @@ export function base(i: number): number {
   return i * DATA_WORDS;
 }
 
-/** Notes traffic of flow `i`; `counter` is one of {@linkcode W}. */
-export function touch(state: PingState, i: number, counter: number): void {
-  const at = base(i);
-  state.data[at + W.ACTIVE_AT] = state.ctx.nowMs / 1000;
-  state.data[at + counter]++;
+/** Notes traffic of flow `i`. */
+export function touch(state: PingState, i: number): void {
+  state.data[base(i) + W.ACTIVE_AT] = state.ctx.nowMs / 1000;
 }

@@ -40,6 +40,7 @@ const RARE = {
   dup3: { parameters: ["i32", /* oldfd */ "i32", /* newfd */ "i32" /* flags */], result: "i32" },
   flock: { parameters: ["i32", /* fd */ "i32" /* operation */], result: "i32" },
   fchmod: { parameters: ["i32", /* fd */ "u32" /* mode */], result: "i32" },
+  memfd_create: { parameters: ["buffer", /* name */ "u32" /* flags */], result: "i32" },
   ftruncate: { parameters: ["i32", /* fd */ "i64" /* length */], result: "i32" },
   fcntl: { parameters: ["i32", /* fd */ "i32", /* cmd */ "i32" /* arg */], result: "i32" },
   ioctl: { parameters: ["i32", /* fd */ "u32", /* request */ "buffer" /* argp */], result: "i32" },

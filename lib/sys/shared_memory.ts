@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * Memory shared with another process: a part of a file that it has passed to us, mapped (mmap(2)).
+ * Memory shared with another process: a file that has no name (memfd_create(2)), and a part of a file that
+ * was passed to us, mapped (mmap(2)).
  *
  * Theory of operation: an access behind the end of the file would be a SIGBUS, which nothing survives.
  * So the file must be long enough when it is mapped. Whoever passed it may still cut it short later,
@@ -12,17 +13,21 @@
  * @module
  */
 import { PAGE_SIZE } from "./arena.ts";
-import { E, lastError, SysError } from "./errno.ts";
+import { check, E, lastError, SysError } from "./errno.ts";
 import { statx } from "./layout.ts";
-import { libc } from "./libc.ts";
+import { errno, libc } from "./libc_rare.ts";
 
-const PROT_READ_WRITE = 0x1 | 0x2; // mman.h
+const PROT_READ = 0x1, PROT_WRITE = 0x2; // mman.h
 const MAP_SHARED = 0x01; // mman.h
 const MAP_FAILED = 0xffffffffffffffffn; // mmap(2)
 const AT_EMPTY_PATH = 0x1000; // linux/fcntl.h
 const STATX_TYPE_SIZE = 0x1 | 0x200; // linux/stat.h
 const S_IFMT = 0o170000; // linux/stat.h
 const S_IFREG = 0o100000;
+const MFD_CLOEXEC = 0x1, MFD_ALLOW_SEALING = 0x2; // linux/memfd.h
+const MFD_NOEXEC_SEAL = 0x8; // linux/memfd.h, since Linux 6.3
+const F_ADD_SEALS = 1033; // linux/fcntl.h
+const F_SEAL_SEAL = 0x1, F_SEAL_SHRINK = 0x2, F_SEAL_GROW = 0x4; // linux/fcntl.h
 /** Largest page of a hugetlbfs. */
 const MAX_BLOCK = 1 << 30;
 
@@ -43,6 +48,59 @@ function fileShape(fd: number): { size: bigint; block: number } {
   return { size, block: isPage ? block : PAGE_SIZE };
 }
 
+/** memfd_create(2). @throws SysError */
+function createFile(name: string): number {
+  const path = new TextEncoder().encode(`${name}\0`), flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  const fd = libc.memfd_create(path, flags | MFD_NOEXEC_SEAL);
+  if (fd >= 0) return fd;
+  if (errno() !== E.EINVAL) throw lastError("memfd_create", name);
+  return check(libc.memfd_create(path, flags), "memfd_create", name); // before Linux 6.3
+}
+
+/**
+ * Makes memory that can be shared: a file of zeroes without a name, whose size cannot be changed any more.
+ * Its pages come into being when they are written to. It is closed by execve(2).
+ *
+ * @param name for /proc/PID/fd and /proc/PID/maps: at most 249 bytes
+ * @returns its descriptor
+ * @throws SysError when there is no such file to be had
+ * @example
+ * ```ts
+ * import { createMemory, SharedMapping } from "./shared_memory.ts";
+ * import { assertEquals } from "@std/assert";
+ * import { libc } from "./libc.ts";
+ *
+ * const fd = createMemory("numbers", 8192);
+ * const [ours, theirs] = [new SharedMapping(fd), new SharedMapping(fd, { readOnly: true })];
+ * libc.close(fd);
+ * new Int32Array(ours.buffer())[2000] = 7;
+ * assertEquals(new Int32Array(theirs.buffer())[2000], 7);
+ * ours.unmap();
+ * theirs.unmap();
+ * ```
+ */
+export function createMemory(name: string, bytes: number): number {
+  const fd = createFile(name);
+  try {
+    check(libc.ftruncate(fd, BigInt(bytes)), "ftruncate", `${bytes} bytes`);
+    check(libc.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), "fcntl", "seals");
+    return fd;
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+}
+
+/** What to map of a file. */
+export interface MappingOptions {
+  /** First byte, a multiple of the page size; 0 unless given. */
+  offset?: bigint;
+  /** Bytes; up to the end of the file unless given. */
+  size?: bigint;
+  /** A write to it is a SIGSEGV, then. The descriptor needs no right to write. */
+  readOnly?: boolean;
+}
+
 /**
  * A mapped part of a file.
  *
@@ -55,7 +113,7 @@ function fileShape(fd: number): { size: bigint; block: number } {
  * const path = Deno.makeTempFileSync();
  * Deno.writeFileSync(path, new Uint8Array(8192).fill(7));
  * const fd = libc.open(new TextEncoder().encode(`${path}\0`), 2, 0);
- * const mapping = new SharedMapping(fd, 4096n, 4096n);
+ * const mapping = new SharedMapping(fd, { offset: 4096n, size: 4096n });
  * libc.close(fd);
  * new Uint8Array(mapping.buffer(0, 2))[1] = 8;
  * mapping.unmap();
@@ -66,34 +124,38 @@ function fileShape(fd: number): { size: bigint; block: number } {
 export class SharedMapping {
   /** Address of the first byte, exact as a number. */
   readonly address: number;
+  /** Bytes that are mapped. */
+  readonly size: number;
   readonly #base: bigint;
   readonly #mapped: bigint;
 
   /**
-   * Maps `size` bytes from `offset` of a file on. The descriptor can be closed afterwards.
+   * Maps a file, or a part of it. The descriptor can be closed afterwards.
    *
-   * @param offset a multiple of the page size
    * @throws SysError EINVAL no such offset; ENODEV no regular file; EFBIG the file is too short; others
    *   as mmap(2)
    */
-  constructor(fd: number, offset: bigint, size: bigint) {
-    if (size === 0n || offset % BigInt(PAGE_SIZE) !== 0n) {
-      throw new SysError("mmap", `${size} bytes at ${offset}`, E.EINVAL);
-    }
+  constructor(fd: number, options: MappingOptions = {}) {
     const shape = fileShape(fd), block = BigInt(shape.block);
+    const { offset = 0n, size = shape.size - offset, readOnly = false } = options;
+    const what = `${size} bytes at ${offset}`;
+    if (offset < 0n || offset % BigInt(PAGE_SIZE) !== 0n || size <= 0n) {
+      throw new SysError("mmap", what, E.EINVAL);
+    }
     if (offset + size > shape.size) {
-      const what = `${size} bytes at ${offset}`;
       throw new SysError("mmap", what, E.EFBIG, `the file has ${shape.size}`);
     }
+    const protection = readOnly ? PROT_READ : PROT_READ | PROT_WRITE;
     const ahead = offset % block; // pages of a hugetlbfs are mapped whole
     this.#mapped = (ahead + size + block - 1n) / block * block;
-    this.#base = libc.mmap(0n, this.#mapped, PROT_READ_WRITE, MAP_SHARED, fd, offset - ahead);
-    if (this.#base === MAP_FAILED) throw lastError("mmap", `${size} bytes at ${offset}`);
+    this.#base = libc.mmap(0n, this.#mapped, protection, MAP_SHARED, fd, offset - ahead);
+    if (this.#base === MAP_FAILED) throw lastError("mmap", what);
     this.address = Number(this.#base + ahead); // user addresses have 47 bits: exact
+    this.size = Number(size);
   }
 
-  /** The memory from `offset` on as a buffer, which must be let go of before {@linkcode unmap}. */
-  buffer(offset: number, bytes: number): ArrayBuffer {
+  /** `bytes` from `offset` on as a buffer, which must be let go of before {@linkcode unmap}. */
+  buffer(offset = 0, bytes: number = this.size - offset): ArrayBuffer {
     const pointer = Deno.UnsafePointer.create(BigInt(this.address + offset));
     return Deno.UnsafePointerView.getArrayBuffer(pointer!, bytes);
   }

@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { Phase } from "../flow/snapshot.ts";
 import { TX_CONTROL } from "../link/link.ts";
 import { libc } from "../sys/libc.ts";
 import { closeWithReset, SHUT_WR } from "../sys/socket.ts";
@@ -24,6 +25,7 @@ export function closeFlow(tcp: TcpState, i: number, reset = false): void {
   const d = base(i);
   if (data[d + W.EVENTS] & Ev.CLOSED) return;
   data[d + W.EVENTS] |= Ev.CLOSED;
+  tcp.phases[i] = Phase.CLOSED;
   tcp.ctx.table.hashRemove(i, tapSide(tcp, i));
   tcp.overflow.release(data, i);
   if (tcp.batchFlow === i) tcp.batchFlow = -1;

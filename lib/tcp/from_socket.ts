@@ -14,6 +14,7 @@
  *
  * @module
  */
+import { Phase } from "../flow/snapshot.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { Arena } from "../sys/arena.ts";
 import { E } from "../sys/errno.ts";
@@ -35,7 +36,7 @@ import { headerBytes, MAX_WINDOW, sendAck, sendSegment } from "./frame.ts";
 import { DUPLICATE_ACKS } from "./retransmit.ts";
 import { finishConnect } from "./setup.ts";
 import { MAX_PEEK_IOVECS, type TcpState } from "./state.ts";
-import { base, count, Do, Ev, W } from "./words.ts";
+import { base, Do, Ev, W } from "./words.ts";
 
 /** Frames per peek: more super-frames do not fit the processor's cache with the socket's pages. */
 const SUPER_FRAMES_PER_PEEK = 2;
@@ -238,7 +239,6 @@ function peek(tcp: TcpState, i: number, wanted: number): number {
 function sendFrames(tcp: TcpState, i: number, bytes: number): void {
   const { data } = tcp;
   const d = base(i), most = framePayload(tcp, d);
-  count(data, d + W.BYTES_TO_TAP, bytes);
   startTimer(tcp, i);
   for (let left = bytes, slot = 0; left > 0; left -= most, slot++) {
     const length = Math.min(left, most);
@@ -259,6 +259,7 @@ function sendFin(tcp: TcpState, i: number): void {
   const d = base(i);
   const seq = data[d + W.SEQ_TO_TAP];
   data[d + W.EVENTS] |= Ev.SOCK_FIN_RCVD | Ev.TAP_FIN_SENT;
+  tcp.phases[i] = Phase.CLOSING;
   data[d + W.FIN_SEQ] = seq;
   data[d + W.DO] &= ~Do.READ;
   startTimer(tcp, i);

@@ -11,7 +11,9 @@
  *
  * @module
  */
+import { countBytes } from "../flow/count.ts";
 import { INI, Pif, SIDE_EADDR, SIDE_OADDR, SIDE_PORTS } from "../flow/side.ts";
+import { Phase } from "../flow/snapshot.ts";
 import { E } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, sendSpace } from "../sys/socket.ts";
@@ -31,11 +33,11 @@ import {
   tcpWindow,
 } from "../wire/tcp.ts";
 import { closeFlow, resetFlow, shutdownIfDrained } from "./close.ts";
-import { MAX_WINDOW, sendAck, sendResetTo, sendSyn } from "./frame.ts";
+import { MAX_WINDOW, sendAck, sendResetTo, sendSyn, tapSide } from "./frame.ts";
 import { acknowledged, duplicateAck, windowOpened } from "./retransmit.ts";
 import { connectable, connectFromTap, takeOptions } from "./setup.ts";
 import { FULL_BATCH_IOVECS, type TcpState } from "./state.ts";
-import { base, count, Do, Ev, W } from "./words.ts";
+import { base, Do, Ev, W } from "./words.ts";
 
 /** Bytes between two looks at a socket's send buffer. */
 const MEASURE_EVERY = 32768;
@@ -124,6 +126,7 @@ function establish(tcp: TcpState, i: number): void {
   const { data } = tcp;
   const d = base(i);
   data[d + W.EVENTS] |= Ev.ESTABLISHED;
+  tcp.phases[i] = Phase.OPEN;
   data[d + W.SEQ_UNACKED] = data[d + W.SEQ_TO_TAP];
   data[d + W.RETRIES] = 0;
   data[d + W.DO] |= Do.READ;
@@ -235,7 +238,7 @@ function hold(tcp: TcpState, i: number, off: number, length: number): void {
   const taken = tcp.overflow.append(data, i, link.arena.u8, off, length);
   if (taken < length) data[d + W.DO] |= Do.FULL;
   data[d + W.SEQ_FROM_TAP] += taken;
-  count(data, d + W.BYTES_FROM_TAP, taken);
+  countBytes(tcp.counters, i, tapSide(tcp, i), taken);
 }
 
 /** Sends the payload collected from the current batch. Called when the batch ends, too. */
@@ -252,7 +255,7 @@ export function flushBatch(tcp: TcpState): void {
     if (errno() !== E.EAGAIN) return resetFlow(tcp, i);
     sent = 0;
   }
-  count(tcp.data, d + W.BYTES_FROM_TAP, sent);
+  countBytes(tcp.counters, i, tapSide(tcp, i), sent);
   if (sent < bytes) holdRest(tcp, i, segments, sent, bytes);
   measureSpace(tcp, i, sent);
 }
@@ -294,6 +297,7 @@ function takeFin(tcp: TcpState, i: number, seq: number): void {
   }
   data[d + W.SEQ_FROM_TAP]++;
   data[d + W.EVENTS] |= Ev.TAP_FIN_RCVD;
+  tcp.phases[i] = Phase.CLOSING;
   acknowledge(tcp, i);
   shutdownIfDrained(tcp, i);
 }

@@ -6,7 +6,7 @@
  * edge-triggered and emptied on each event. A listener on which very many wait gives way to others
  * after a while and goes on in the next turn. What is accepted goes to the guest, through the tap
  * (`setup.ts`) or to a socket in its namespace (`splice.ts`), or from there to a socket of the host, as
- * address mapping and, for what the guest begins, the policy decide.
+ * address mapping and, for what the guest begins, the policy decide. What it has to think about waits (`held.ts`).
  *
  * A connection that fails is its client's affair; the listener goes on. At the descriptor limit a spare
  * descriptor is given up for a moment to accept and reset what waits: clients see a refusal instead of a
@@ -20,6 +20,7 @@ import { EventType } from "../context.ts";
 import { Pif } from "../flow/side.ts";
 import { bindListener, type ListenSpec } from "../forward/listener.ts";
 import { natFromHost, natFromSplice } from "../forward/nat.ts";
+import type { Deciding } from "../forward/deciding.ts";
 import { admit, Verdict } from "../forward/policy.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
@@ -32,6 +33,7 @@ import {
   socketAddress,
 } from "../sys/socket.ts";
 import type { Address } from "../wire/address.ts";
+import { HeldConnections } from "./held.ts";
 import { connectToGuest, OUT_OF_DESCRIPTORS } from "./setup.ts";
 import { prepareSpliced, spliceAccepted } from "./splice.ts";
 import type { SpliceState } from "./splice_state.ts";
@@ -94,6 +96,8 @@ export class Listeners {
   readonly #starved: number[] = [];
   readonly #addresses: Int32Array<ArrayBuffer> = new Int32Array(8);
   readonly #peerPort: Int32Array<ArrayBuffer> = new Int32Array(1);
+  /** Connections that are not decided on yet; null: there never was one. */
+  #held: HeldConnections | null = null;
   /** A descriptor to give up when none is left. */
   #spare = spareDescriptor();
 
@@ -176,13 +180,41 @@ export class Listeners {
     ini.pif = this.#words[at + PIF];
     ini.setEndpoint(this.#addresses, 0, this.#peerPort[0]);
     ini.setOur(this.#addresses, 4, port);
-    const known = ini.pif === Pif.SPLICE
-      ? natFromSplice(ctx, ini, tgt, to, target) &&
-        admit(ctx, IPPROTO_TCP, ini, tgt) === Verdict.ALLOW
+    const fromGuest = ini.pif === Pif.SPLICE;
+    const known = fromGuest
+      ? natFromSplice(ctx, ini, tgt, to, target)
       : natFromHost(ctx, ini, tgt, to, target);
     if (!known) closeWithReset(fd);
+    else if (fromGuest) this.#fromGuest(fd);
     else if (tgt.pif === Pif.TAP) connectToGuest(this.#tcp, fd);
     else spliceAccepted(this.#splice, fd, ini, tgt);
+  }
+
+  /** A connection from the guest, between the sides in `ini` and `tgt`, goes on if the policy lets it. */
+  #fromGuest(fd: number): void {
+    const { ctx, ini, tgt } = this.#tcp, deciding = ctx.policy?.deciding ?? null;
+    const verdict = admit(ctx, IPPROTO_TCP, ini, tgt);
+    if (verdict === Verdict.ALLOW) spliceAccepted(this.#splice, fd, ini, tgt);
+    else if (verdict !== Verdict.HOLD || deciding === null) closeWithReset(fd);
+    else this.#heldFor(deciding).keep(deciding.place, fd, ini, tgt);
+  }
+
+  #heldFor(deciding: Deciding): HeldConnections {
+    if (this.#held !== null) return this.#held;
+    this.#held = new HeldConnections();
+    deciding.questions.onDrop(this.#held);
+    return this.#held;
+  }
+
+  /** The question at a place was answered: the connection that waits for that, if there is one, goes on. */
+  answered(place: number): void {
+    const fd = this.#held?.take(place, this.#tcp.ini, this.#tcp.tgt) ?? -1;
+    if (fd >= 0) this.#fromGuest(fd);
+  }
+
+  /** Whether connections wait for an answer. */
+  get holding(): boolean {
+    return this.#held !== null && this.#held.count > 0;
   }
 
   /**
@@ -253,6 +285,7 @@ export class Listeners {
   /** Closes all listeners. */
   closeAll(): void {
     for (let index = 0; index < this.#targets.length; index++) this.close(index);
+    this.#held?.dropAll();
     if (this.#spare >= 0) libc.close(this.#spare);
     this.#spare = -1;
   }

@@ -112,6 +112,11 @@ export class Tcp {
     this.#listeners.event(index);
   }
 
+  /** The policy's question at a place was answered: an accepted connection may wait for that. */
+  answered(place: number): void {
+    this.#listeners.answered(place);
+  }
+
   /** End of a turn of the loop: acknowledgements, data to the guest, what is left over, timers. */
   turn(): void {
     const state = this.#state;
@@ -148,7 +153,7 @@ export class Tcp {
    * the guest. Looks at all flows; for the end of an instance, not for every turn of its life.
    */
   unsettled(): boolean {
-    if (this.#listeners.pending) return true;
+    if (this.#listeners.pending || this.#listeners.holding) return true;
     const { data, ctx: { table } } = this.#state;
     for (let i = 0, seen = 0; seen < table.activeCount; i++) {
       if (table.stateOf(i) !== FlowState.ACTIVE) continue;

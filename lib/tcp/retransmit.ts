@@ -15,10 +15,11 @@
  *
  * @module
  */
+import { countBytes } from "../flow/count.ts";
 import { TX_CONTROL } from "../link/link.ts";
 import { TCP_ACK, TCP_SYN } from "../wire/tcp.ts";
 import { resetFlow } from "./close.ts";
-import { sendSegment, sendSyn } from "./frame.ts";
+import { sendSegment, sendSyn, tapSide } from "./frame.ts";
 import type { TcpState } from "./state.ts";
 import { base, Do, Ev, W } from "./words.ts";
 
@@ -47,6 +48,7 @@ export function acknowledged(tcp: TcpState, i: number, ack: number, advance: num
     bytes--;
   }
   data[d + W.ACKED] += bytes;
+  countBytes(tcp.counters, i, 1 - tapSide(tcp, i), bytes);
   if ((ack - data[d + W.SEQ_TO_TAP] | 0) > 0) {
     // the guest had more than we went back to: go on from there
     data[d + W.SEQ_TO_TAP] = ack;

@@ -15,7 +15,8 @@ import { INI, Pif, SIDE_EADDR, TGT } from "../flow/side.ts";
 import { FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
-import { admit, Verdict } from "../forward/policy.ts";
+import { admit, label, Verdict } from "../forward/policy.ts";
+import { deny as denyPacket } from "../icmp/deny.ts";
 import { sendUnreachable } from "../icmp/error.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
@@ -182,6 +183,7 @@ export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): 
   ctx.table.initiate(i, ini);
   ctx.table.target(i, tgt);
   ctx.table.setType(i, FlowType.TCP, INI);
+  label(ctx, i, ini);
   initWords(tcp, i, fd);
   takeOptions(tcp, i, packet.l4);
   tcp.data[base(i) + W.EVENTS] = Ev.TAP_SYN_RCVD;
@@ -191,7 +193,7 @@ export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): 
 /** Does with a guest's SYN what the policy says. */
 function deny(tcp: TcpState, packet: Packet, payload: number, verdict: number): void {
   if (verdict === Verdict.REJECT) sendResetTo(tcp, packet, payload);
-  else if (verdict === Verdict.PROHIBIT) sendUnreachable(tcp.ctx, packet, E.EACCES);
+  else denyPacket(tcp.ctx, packet, verdict);
 }
 
 /** Tells the guest why its connection cannot be made: ICMP for unreachable destinations, else RST. */

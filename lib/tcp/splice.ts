@@ -28,9 +28,11 @@ import {
   SIDE_WORDS,
   TGT,
 } from "../flow/side.ts";
+import { Phase } from "../flow/snapshot.ts";
 import { FlowType } from "../flow/types.ts";
 import { familyFor } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
+import { label } from "../forward/policy.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
 import { libc } from "../sys/libc.ts";
@@ -130,6 +132,8 @@ export function spliceAccepted(
   ctx.table.initiate(i, ini);
   ctx.table.target(i, tgt);
   ctx.table.setType(i, FlowType.TCP_SPLICE, INI);
+  label(ctx, i, ini);
+  if (result >= 0) state.phases[i] = Phase.OPEN;
   ctx.table.hashInsert(i, TGT);
   ctx.table.activate(i);
   const d = base(i);
@@ -211,6 +215,7 @@ export function spliceEvent(state: SpliceState, reference: number, events: numbe
   if (data[w] & SpliceBit.CONNECTING) {
     if (s === INI || !(events & EPOLL.OUT)) return;
     data[w] &= ~SpliceBit.CONNECTING;
+    state.phases[i] = Phase.OPEN;
     return moveBoth(state, i);
   }
   if (events & (EPOLL.IN | ENDED)) move(state, i, s);

@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { Phase } from "../flow/snapshot.ts";
 import { libc } from "../sys/libc.ts";
 import { closeWithReset, SHUT_WR } from "../sys/socket.ts";
 import type { SpliceState } from "./splice_state.ts";
@@ -23,6 +24,7 @@ export function closeSplice(state: SpliceState, i: number, reset: boolean): void
   const d = base(i);
   if (data[d + SpliceWord.BITS] & SpliceBit.CLOSED) return;
   data[d + SpliceWord.BITS] |= SpliceBit.CLOSED;
+  state.phases[i] = Phase.CLOSED;
   for (let s = 0; s < 2; s++) {
     const fd = data[d + SpliceWord.FD + s];
     if (reset) closeWithReset(fd);
@@ -40,6 +42,7 @@ export function passEndOn(state: SpliceState, i: number, s: number): void {
   const { data } = state;
   const d = base(i);
   const bits = data[d + SpliceWord.BITS] |= SpliceBit.END_SENT << s;
+  state.phases[i] = Phase.CLOSING;
   if ((bits & BOTH_SENT) === BOTH_SENT) closeSplice(state, i, false);
   else libc.shutdown(data[d + SpliceWord.FD + 1 - s], SHUT_WR);
 }

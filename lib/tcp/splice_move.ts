@@ -24,14 +24,15 @@
  *
  * @module
  */
+import { countBytes } from "../flow/count.ts";
 import { E } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
 import { MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC } from "../sys/socket.ts";
 import { splice } from "../sys/splice.ts";
 import { closeSplice, passEndOn } from "./splice_close.ts";
 import { COPY_BYTES, type SpliceState } from "./splice_state.ts";
-import { BYTES_WORDS, SpliceBit, SpliceWord } from "./splice_words.ts";
-import { base, count } from "./words.ts";
+import { SpliceBit, SpliceWord } from "./splice_words.ts";
+import { base } from "./words.ts";
 
 /** Bytes one direction of a flow may move before others have their turn. */
 const TURN_BYTES = 2 << 20;
@@ -110,7 +111,7 @@ function copyOnce(state: SpliceState, i: number, s: number, pipe: number): numbe
     if (errno() !== E.EAGAIN) return FAILED_SINK;
     sent = 0;
   }
-  count(data, d + SpliceWord.BYTES + s * BYTES_WORDS, bytes);
+  countBytes(state.counters, i, s, sent);
   if (sent < bytes) {
     pipes.take();
     const left = copy.write(pipes.input[pipe], sent, bytes); // it is empty and has the room
@@ -133,15 +134,15 @@ function spliceOnce(state: SpliceState, i: number, s: number, pipe: number): num
     return copyOnce(state, i, s, pipe);
   }
   if (bytes < 0) return bytes === -E.EAGAIN ? EMPTY : FAILED_SOURCE;
-  count(data, d + SpliceWord.BYTES + s * BYTES_WORDS, bytes);
   const full = bytes === pipes.size[pipe];
-  const sent = splice(pipes.output[pipe], data[d + SpliceWord.FD + 1 - s], bytes);
+  const sent = Math.max(0, splice(pipes.output[pipe], data[d + SpliceWord.FD + 1 - s], bytes));
+  countBytes(state.counters, i, s, sent);
   if (sent === bytes) {
     if (full) pipes.enlarge(pipe);
     return bytes;
   }
   pipes.take();
-  return keep(state, i, s, pipe, bytes - Math.max(sent, 0), bytes);
+  return keep(state, i, s, pipe, bytes - sent, bytes);
 }
 
 /** Peeks, sends what was seen, and drops what was taken. */
@@ -159,8 +160,8 @@ function peekOnce(state: SpliceState, i: number, s: number): number {
     data[d + SpliceWord.BITS] |= SpliceBit.FULL << s;
     return FULL;
   }
+  countBytes(state.counters, i, s, sent);
   if (libc.recv(from, copy.bytes, sent, MSG_TRUNC | MSG_DONTWAIT) !== sent) return FAILED_SOURCE;
-  count(data, d + SpliceWord.BYTES + s * BYTES_WORDS, sent);
   return sent;
 }
 
@@ -198,6 +199,7 @@ function pushStuck(state: SpliceState, i: number, s: number): number {
     }
     if (sent <= 0) return FAILED_SINK;
     data[d + SpliceWord.STUCK + s] -= sent;
+    countBytes(state.counters, i, s, sent);
   }
   pipes.give(pipe);
   return EMPTY;

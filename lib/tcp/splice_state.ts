@@ -19,6 +19,9 @@ export class SpliceState {
   readonly ctx: Context;
   /** `ctx.table.data`, at hand. */
   readonly data: Int32Array;
+  /** `ctx.table.counters` and `ctx.table.phases`, likewise. */
+  readonly counters: Float64Array;
+  readonly phases: Uint8Array;
   readonly pipes: PipePool;
   readonly copy: CopyBuffer = new CopyBuffer(COPY_BYTES);
   /** Flows to go on with in the next turn; `next` takes its place meanwhile. */
@@ -35,6 +38,8 @@ export class SpliceState {
     this.ctx = ctx;
     this.warnings = warnings;
     this.data = ctx.table.data;
+    this.counters = ctx.table.counters;
+    this.phases = ctx.table.phases;
     this.pipes = pipes;
     this.again = new Int32Array(ctx.table.capacity);
     this.next = new Int32Array(ctx.table.capacity);

@@ -18,12 +18,7 @@ export const SpliceWord = {
   PIPE: 3,
   /** bytes read from the side that the other side's socket had no room for yet */
   STUCK: 5,
-  /** bytes read from the side so far, as low and high words */
-  BYTES: 7,
 } as const;
-
-/** Words of {@linkcode SpliceWord.BYTES} per side. */
-export const BYTES_WORDS = 2;
 
 /** State of the flow, and of its directions: shift the latter left by the side. */
 export const SpliceBit = {

@@ -28,6 +28,9 @@ export class TcpState {
   /** `ctx.table.data` and `ctx.table.sides`, at hand. */
   readonly data: Int32Array;
   readonly sides: Int32Array;
+  /** `ctx.table.counters` and `ctx.table.phases`, likewise. */
+  readonly counters: Float64Array;
+  readonly phases: Uint8Array;
   readonly view: DataView;
   readonly overflow: OverflowPool = new OverflowPool();
   readonly isn: InitialSequence = new InitialSequence();
@@ -66,6 +69,8 @@ export class TcpState {
     this.ctx = ctx;
     this.data = ctx.table.data;
     this.sides = ctx.table.sides;
+    this.counters = ctx.table.counters;
+    this.phases = ctx.table.phases;
     this.view = ctx.link.arena.dv;
     const capacity = ctx.table.capacity;
     this.turn = new Int32Array(capacity);

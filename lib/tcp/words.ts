@@ -62,9 +62,6 @@ export const W = {
   /** end of the segment being timed, and when it was sent; RTT_AT -1: none */
   RTT_SEQ: 27,
   RTT_AT: 28,
-  /** bytes carried, as low and high words */
-  BYTES_TO_TAP: 29,
-  BYTES_FROM_TAP: 31,
   /** sequence number of our FIN, valid from SOCK_FIN_RCVD on */
   FIN_SEQ: 34,
   /** room in the socket's send buffer when it was last looked at, and bytes sent since */
@@ -118,12 +115,4 @@ export const Do = {
 /** First word of flow `i`'s data. */
 export function base(i: number): number {
   return i * DATA_WORDS;
-}
-
-/** Adds to a 64-bit counter kept as two words. */
-export function count(data: Int32Array, at: number, bytes: number): void {
-  const before = data[at] >>> 0;
-  const after = before + bytes;
-  data[at] = after;
-  if (after > 0xffffffff) data[at + 1]++;
 }

@@ -18,10 +18,12 @@ import {
   SIDE_PIF,
   SIDE_PORTS,
 } from "../flow/side.ts";
+import { Phase } from "../flow/snapshot.ts";
 import { FlowState, FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
-import { admit, Verdict } from "../forward/policy.ts";
+import { admit, label, Verdict } from "../forward/policy.ts";
+import { deny } from "../icmp/deny.ts";
 import { sendUnreachable } from "../icmp/error.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
@@ -77,7 +79,7 @@ function startFromTap(state: UdpState, packet: Packet): number {
   if (!unicast(key.words) || !natFromTap(ctx, IPPROTO_UDP, key, tgt)) return -1;
   const verdict = admit(ctx, IPPROTO_UDP, key, tgt);
   if (verdict !== Verdict.ALLOW) {
-    if (verdict !== Verdict.DROP) sendUnreachable(ctx, packet, E.EACCES);
+    deny(ctx, packet, verdict);
     return -1;
   }
   const scope = scopeOf(ctx, tgt.words, SIDE_EADDR);
@@ -132,6 +134,7 @@ export function newFlow(state: UdpState, ini: FlowSide): number {
   ctx.table.initiate(i, ini);
   ctx.table.target(i, tgt);
   ctx.table.setType(i, FlowType.UDP, INI);
+  label(ctx, i, ini);
   return i;
 }
 
@@ -174,6 +177,7 @@ export function letGo(state: UdpState, i: number): void {
 
 function closeFlow(state: UdpState, i: number, why: string): void {
   const at = base(i), fd = state.data[at + W.FD], listener = state.data[at + W.LISTENER] - 1;
+  state.phases[i] = Phase.CLOSED;
   if (fd >= 0) libc.close(fd);
   if (listener >= 0) releaseListener(state, listener);
   if (state.data[at + W.FLAGS] & Flag.SPLICED) state.splice.flows--;

@@ -16,6 +16,7 @@
  * @module
  */
 import type { Context } from "../context.ts";
+import { countBytes } from "../flow/count.ts";
 import { SIDE_EADDR, SIDE_OADDR, SIDE_PORTS } from "../flow/side.ts";
 import { sendTooBig, sendUnreachable } from "../icmp/error.ts";
 import { ETH_HEADER_SIZE } from "../link/link.ts";
@@ -52,10 +53,10 @@ import { flowFromTap } from "./flow.ts";
 import { noteQuery } from "./names.ts";
 import {
   base,
-  count,
   Flag,
   hostSide,
   PROBING,
+  sideOnTap,
   touch,
   TX_MESSAGES,
   type UdpState,
@@ -86,16 +87,12 @@ export function udpFromTap(ctx: Context, packet: Packet, gsoSize: number): void 
   if (flow < 0) return;
   const bytes = udpPayloadSize(view, packet.l4);
   const split = gsoSize > 0 && gsoSize < bytes;
-  const datagrams = split ? Math.ceil(bytes / gsoSize) : 1;
-  if (datagrams > MAX_SEGMENTS) return;
+  if (split && bytes > gsoSize * MAX_SEGMENTS) return;
   if (state.data[base(flow) + W.FLAGS] & Flag.NAMES) noteQuery(state, flow, payload, bytes);
   follow(state, flow, packet);
   if (split) sendSuper(state, flow, packet.l3, payload, bytes, gsoSize);
   else queue(state, flow, packet.l3, payload, bytes);
-  const at = base(flow);
   touch(state, flow, Flag.FROM_GUEST);
-  count(state.data, at + W.DATAGRAMS_FROM_GUEST, datagrams);
-  count(state.data, at + W.BYTES_FROM_GUEST, bytes);
 }
 
 /** Sends what {@linkcode udpFromTap} has collected. */
@@ -136,6 +133,7 @@ function queue(state: UdpState, flow: number, l3: number, payload: number, bytes
   tx.setName(k, arena.address(state.txName), batch.nameBytes);
   tx.setControl(k, arena.address(state.txSegment - batch.infoBytes), batch.infoBytes);
   state.batchL3[k] = l3;
+  state.batchBytes[k] = bytes;
 }
 
 /** Starts a batch; for a flow without a socket of its own, writes whereto and wherefrom. */
@@ -169,6 +167,7 @@ function flush(state: UdpState): void {
   for (let k = 0; k < n;) {
     const sent = libc.sendmmsg(fd, tx.views[k], n - k, SEND_FLAGS);
     if (sent > 0) {
+      countSent(state, flow, k, sent);
       k += sent;
       again = true;
       continue;
@@ -184,6 +183,13 @@ function flush(state: UdpState): void {
     again = true;
     k++;
   }
+}
+
+/** Counts `n` messages of the batch, from `first` on, which have been sent. */
+function countSent(state: UdpState, flow: number, first: number, n: number): void {
+  let bytes = 0;
+  for (let k = first; k < first + n; k++) bytes += state.batchBytes[k];
+  countBytes(state.counters, flow, sideOnTap(state, flow), bytes);
 }
 
 /** Tells the guest why the datagram in its packet at `l3` could not be sent. */
@@ -222,7 +228,9 @@ function sendSuper(
   txSuper.setName(0, arena.address(state.txName), batch.nameBytes);
   const control = batch.infoBytes + SEGMENT_SPACE;
   txSuper.setControl(0, arena.address(txSegment - batch.infoBytes), control);
-  if (libc.sendmsg(socketOf(state, flow), txSuper.views[0], SEND_FLAGS) >= 0) return;
+  if (libc.sendmsg(socketOf(state, flow), txSuper.views[0], SEND_FLAGS) >= 0) {
+    return countBytes(state.counters, flow, sideOnTap(state, flow), bytes);
+  }
   if (errno() === E.EAGAIN) return;
   for (let done = 0; done < bytes; done += gsoSize) {
     queue(state, flow, l3, payload + done, Math.min(gsoSize, bytes - done));

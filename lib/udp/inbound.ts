@@ -45,7 +45,10 @@ export function flowFromListener(state: UdpState, index: number, scope: number):
   if (!mapped) return -1;
   const verdict = pif === Pif.SPLICE ? admit(ctx, IPPROTO_UDP, hostKey, tgt) : Verdict.ALLOW;
   if (verdict !== Verdict.ALLOW) {
-    if (verdict !== Verdict.DROP) unreachable(state, words, 0, E.EACCES);
+    // a held one is lost: the decision waits for its repetition
+    if (verdict !== Verdict.DROP && verdict !== Verdict.HOLD) {
+      unreachable(state, words, 0, E.EACCES);
+    }
     return -1;
   }
   if (tgt.pif !== Pif.TAP) return startSpliced(state, index);

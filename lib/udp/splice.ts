@@ -16,6 +16,7 @@
  *
  * @module
  */
+import { countBytes } from "../flow/count.ts";
 import {
   INI,
   Pif,
@@ -37,7 +38,7 @@ import { drainErrors } from "./errors.ts";
 import { unreachable } from "./splice_errors.ts";
 import { type Run, SPLICE_MESSAGES, SPLICE_SLOT } from "./splice_state.ts";
 import { segmentSize, wholeBytes } from "./received.ts";
-import { base, count, Flag, touch, type UdpState, W } from "./state.ts";
+import { base, Flag, touch, type UdpState, W } from "./state.ts";
 
 /** Receiving calls per event. */
 export const SPLICE_ROUNDS = 4;
@@ -100,8 +101,6 @@ function add(state: UdpState, offset: number, bytes: number, segment: number): v
   tx.setData(piece, run.memory.address(offset), bytes);
   run.offset[piece] = offset;
   run.pieceBytes[piece] = bytes;
-  run.datagrams += segment > 0 ? Math.ceil(bytes / segment) : 1;
-  run.bytes += bytes;
   if (run.messages > 0 && joins(run, bytes, segment)) return join(state, bytes);
   const k = run.messages++;
   run.first[k] = piece;
@@ -149,7 +148,7 @@ function begin(state: UdpState, flow: number, side: number): void {
   const { run, arena, txName, txSegment } = state.splice, { sides } = state, at = base(flow);
   run.flow = flow;
   run.side = side;
-  run.datagrams = run.bytes = run.segment = 0;
+  run.segment = 0;
   run.nameBytes = run.infoBytes = 0;
   run.joins = (state.data[at + W.FLAGS] & Flag.SINGLE) === 0;
   run.fd = state.data[at + W.FD];
@@ -172,6 +171,7 @@ export function flushSplice(state: UdpState): void {
   for (let k = 0; k < n;) {
     const sent = libc.sendmmsg(run.fd, tx.views[k], n - k, SEND_FLAGS);
     if (sent > 0) {
+      countSent(state, flow, k, sent);
       k += sent;
       again = true;
       continue;
@@ -194,13 +194,19 @@ function isFull(error: number): boolean {
   return error === E.EAGAIN || error === E.ENOBUFS || error === E.ENOMEM;
 }
 
-/** Counts the run as traffic of its flow. */
+/** Counts `n` messages of the run, from `first` on, which have been sent. */
+function countSent(state: UdpState, flow: number, first: number, n: number): void {
+  const { run } = state.splice;
+  let bytes = 0;
+  for (let k = first; k < first + n; k++) bytes += run.messageBytes[k];
+  countBytes(state.counters, flow, 1 - run.side, bytes);
+}
+
+/** Notes the run as traffic of its flow. */
 function note(state: UdpState, flow: number): void {
-  const { run } = state.splice, { data } = state, at = base(flow);
+  const { run } = state.splice;
   const toGuest = state.sides[(2 * flow + run.side) * SIDE_WORDS + SIDE_PIF] === Pif.SPLICE;
   touch(state, flow, toGuest ? Flag.TO_GUEST : Flag.FROM_GUEST);
-  count(data, at + (toGuest ? W.DATAGRAMS_TO_GUEST : W.DATAGRAMS_FROM_GUEST), run.datagrams);
-  count(data, at + (toGuest ? W.BYTES_TO_GUEST : W.BYTES_FROM_GUEST), run.bytes);
 }
 
 /** Empties the error queue of the socket that the run goes by. */
@@ -215,15 +221,21 @@ function split(state: UdpState, flow: number, k: number): void {
   const { run } = state.splice, segment = run.segments[k];
   if (run.count[k] > 1) state.data[base(flow) + W.FLAGS] |= Flag.SINGLE;
   for (let p = run.first[k]; p < run.first[k] + run.count[k]; p++) {
-    if (!sendParts(state, run.offset[p], run.pieceBytes[p], segment)) return;
+    if (!sendParts(state, flow, run.offset[p], run.pieceBytes[p], segment)) return;
   }
 }
 
 /** Sends a piece in datagrams of `segment` bytes. @returns false when the socket takes no more */
-function sendParts(state: UdpState, start: number, bytes: number, segment: number): boolean {
+function sendParts(
+  state: UdpState,
+  flow: number,
+  start: number,
+  bytes: number,
+  segment: number,
+): boolean {
   const { run, parts, arena, txName, txSegment } = state.splice;
   for (let done = 0; done < bytes;) {
-    let n = 0;
+    let n = 0, at = done;
     for (; n < SPLICE_MESSAGES && done < bytes; done += segment) {
       parts.setData(n, run.memory.address(start + done), Math.min(segment, bytes - done));
       parts.setName(n, arena.address(txName), run.nameBytes);
@@ -231,9 +243,16 @@ function sendParts(state: UdpState, start: number, bytes: number, segment: numbe
     }
     for (let j = 0; j < n;) {
       const sent = libc.sendmmsg(run.fd, parts.views[j], n - j, SEND_FLAGS);
-      if (sent > 0) j += sent;
-      else if (isFull(errno())) return false;
-      else j++;
+      if (sent > 0) {
+        const to = Math.min(bytes, at + sent * segment);
+        countBytes(state.counters, flow, 1 - run.side, to - at);
+        at = to;
+        j += sent;
+      } else if (isFull(errno())) return false;
+      else {
+        at += segment;
+        j++;
+      }
     }
   }
   return true;

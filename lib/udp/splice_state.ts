@@ -50,11 +50,9 @@ export class Run {
   side = 0;
   /** Socket that sends it. */
   fd = -1;
-  /** How many there are, and what they hold. */
+  /** How many there are. */
   pieces = 0;
   messages = 0;
-  datagrams = 0;
-  bytes = 0;
   /** Bytes of the destination and the source address each message carries; 0: connected socket. */
   nameBytes = 0;
   infoBytes = 0;

@@ -7,7 +7,8 @@
  */
 import type { Context } from "../context.ts";
 import { DATA_WORDS } from "../flow/table.ts";
-import { FlowSide, Pif, SIDE_PIF, SIDE_WORDS } from "../flow/side.ts";
+import { FlowSide, INI, Pif, SIDE_PIF, SIDE_WORDS, TGT } from "../flow/side.ts";
+import { Phase } from "../flow/snapshot.ts";
 import { RateLimit } from "../sys/rate_limit.ts";
 import { getLogger } from "@std/log";
 import { TX_SLOTS } from "../link/link.ts";
@@ -19,7 +20,7 @@ import type { Address } from "../wire/address.ts";
 import { Packet } from "../wire/packet.ts";
 import { SpliceState } from "./splice_state.ts";
 
-/** Words of a UDP flow in `FlowTable.data`; counters are pairs, low word first. */
+/** Words of a UDP flow in `FlowTable.data`. */
 export const W = {
   /** the flow's own connected socket, which leads to its target; -1: it has none but its listener's */
   FD: 0,
@@ -33,10 +34,6 @@ export const W = {
   PATH: 4,
   /** interface index for a link-local peer, else 0 */
   SCOPE: 5,
-  DATAGRAMS_FROM_GUEST: 6,
-  BYTES_FROM_GUEST: 8,
-  DATAGRAMS_TO_GUEST: 10,
-  BYTES_TO_GUEST: 12,
 } as const;
 
 /** Bits of {@linkcode W}.FLAGS. */
@@ -54,6 +51,8 @@ export const Flag = {
   /** that resolver is on the host itself */
   HERE: 32,
 } as const;
+
+const BOTH_WAYS = Flag.FROM_GUEST | Flag.TO_GUEST;
 
 /** In {@linkcode W}.PATH: "don't fragment" is enforced, as for a path MTU probe. */
 export const PROBING = 0x100;
@@ -108,6 +107,9 @@ export class UdpState {
   /** `ctx.table.data` and `ctx.table.sides`, at hand. */
   readonly data: Int32Array;
   readonly sides: Int32Array;
+  /** `ctx.table.counters` and `ctx.table.phases`, likewise. */
+  readonly counters: Float64Array;
+  readonly phases: Uint8Array;
   /** Memory of all message headers, addresses and control messages. */
   readonly arena: Arena = new Arena(ARENA_SIZE);
   readonly tx: MessageVector;
@@ -127,8 +129,9 @@ export class UdpState {
   rxHeader = 0;
   rxNamedHeader = 0;
   readonly batch: Batch = { flow: -1, count: 0, nameBytes: 0, infoBytes: 0 };
-  /** Per message of the batch: where the guest's IP packet begins in the link's arena. */
+  /** Per message of the batch: where the guest's IP packet begins in the link's arena, and its payload's bytes. */
   readonly batchL3: Int32Array<ArrayBuffer> = new Int32Array(TX_MESSAGES);
+  readonly batchBytes: Int32Array<ArrayBuffer> = new Int32Array(TX_MESSAGES);
   /** Flow of the last datagram from the guest in this batch of frames, whose words are in `key`. */
   lastFlow = -1;
   readonly key: FlowSide = new FlowSide();
@@ -154,6 +157,8 @@ export class UdpState {
     this.ctx = ctx;
     this.data = ctx.table.data;
     this.sides = ctx.table.sides;
+    this.counters = ctx.table.counters;
+    this.phases = ctx.table.phases;
     const gro = cmsgSpace(4);
     this.tx = new MessageVector(arena, TX_MESSAGES);
     this.txSuper = new MessageVector(arena, 1);
@@ -197,28 +202,25 @@ export function base(i: number): number {
   return i * DATA_WORDS;
 }
 
+/** Which side of flow `i` is on the tap: INI or TGT. */
+export function sideOnTap(state: UdpState, i: number): number {
+  return state.sides[2 * i * SIDE_WORDS + SIDE_PIF] === Pif.TAP ? INI : TGT;
+}
+
 /** Where the words of flow `i`'s side on the tap start in `FlowTable.sides`. */
 export function tapSide(state: UdpState, i: number): number {
-  const at = 2 * i * SIDE_WORDS;
-  return state.sides[at + SIDE_PIF] === Pif.TAP ? at : at + SIDE_WORDS;
+  return (2 * i + sideOnTap(state, i)) * SIDE_WORDS;
 }
 
 /** Where the words of flow `i`'s other side start. */
 export function hostSide(state: UdpState, i: number): number {
-  const at = 2 * i * SIDE_WORDS;
-  return state.sides[at + SIDE_PIF] === Pif.TAP ? at + SIDE_WORDS : at;
-}
-
-/** Adds to a counter kept as two words. */
-export function count(data: Int32Array, at: number, n: number): void {
-  const sum = (data[at] >>> 0) + n;
-  data[at] = sum;
-  if (sum > 0xffffffff) data[at + 1]++;
+  return (2 * i + 1 - sideOnTap(state, i)) * SIDE_WORDS;
 }
 
 /** Notes traffic of flow `i` in one direction. */
 export function touch(state: UdpState, i: number, flag: number): void {
   const at = base(i);
-  state.data[at + W.FLAGS] |= flag;
+  const flags = state.data[at + W.FLAGS] |= flag;
+  if ((flags & BOTH_WAYS) === BOTH_WAYS) state.phases[i] = Phase.OPEN;
   state.data[at + W.ACTIVE_AT] = state.ctx.nowMs / 1000;
 }

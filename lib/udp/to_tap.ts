@@ -9,7 +9,8 @@
  *
  * @module
  */
-import { SIDE_EADDR, SIDE_OADDR, SIDE_PORTS } from "../flow/side.ts";
+import { countBytes } from "../flow/count.ts";
+import { SIDE_EADDR, SIDE_OADDR, SIDE_PORTS, SIDE_WORDS } from "../flow/side.ts";
 import { ETH_HEADER_SIZE, GSO, SLOT_FRAME_SIZE } from "../link/link.ts";
 import type { MessageVector } from "../sys/message_vector.ts";
 import { IPPROTO_UDP } from "../sys/socket.ts";
@@ -21,7 +22,7 @@ import { IPV6_HEADER_SIZE, writeIpv6 } from "../wire/ipv6.ts";
 import { UDP_CHECKSUM, UDP_HEADER_SIZE, writeUdpHeader } from "../wire/udp.ts";
 import { learnNames } from "./names.ts";
 import { segmentSize, wholeBytes } from "./received.ts";
-import { base, count, Flag, tapSide, touch, type UdpState, W } from "./state.ts";
+import { base, Flag, sideOnTap, tapSide, touch, type UdpState, W } from "./state.ts";
 
 const TTL = 64; // RFC 1700, default TTL
 
@@ -55,34 +56,32 @@ export function forward(
     learnNames(state, i, state.ctx.link.txOffset[slot] + headers, bytes, segment);
   }
   if (segment > 0 && !state.ctx.link.uso) sendParts(state, i, slot, bytes, segment);
-  else sendFrame(state, tapSide(state, i), slot, bytes, segment);
-  const at = base(i);
+  else sendFrame(state, i, slot, bytes, segment);
   touch(state, i, Flag.TO_GUEST);
-  count(state.data, at + W.DATAGRAMS_TO_GUEST, segment > 0 ? Math.ceil(bytes / segment) : 1);
-  count(state.data, at + W.BYTES_TO_GUEST, bytes);
 }
 
 /** Sends coalesced datagrams one by one, moving each to the place of the first. */
 function sendParts(state: UdpState, i: number, slot: number, bytes: number, segment: number): void {
-  const tap = tapSide(state, i), { link } = state.ctx;
-  const headers = isV4(state.sides, tap + SIDE_EADDR) ? HEADERS4 : HEADERS6;
+  const { link } = state.ctx;
+  const headers = isV4(state.sides, tapSide(state, i) + SIDE_EADDR) ? HEADERS4 : HEADERS6;
   const payload = link.txOffset[slot] + headers;
   for (let done = 0; done < bytes; done += segment) {
     const part = Math.min(segment, bytes - done);
     if (done > 0) link.arena.u8.copyWithin(payload, payload + done, payload + done + part);
-    sendFrame(state, tap, slot, part, 0);
+    sendFrame(state, i, slot, part, 0);
   }
 }
 
-/** Writes headers before the payload in `slot` and sends. `tap`: words of the flow's tap side. */
+/** Writes flow `i`'s headers before the payload in `slot`, sends and counts. */
 function sendFrame(
   state: UdpState,
-  tap: number,
+  i: number,
   slot: number,
   bytes: number,
   segment: number,
 ): void {
   const { ctx, sides } = state, { link } = ctx;
+  const side = sideOnTap(state, i), tap = (2 * i + side) * SIDE_WORDS;
   const view = link.arena.dv, frame = link.txOffset[slot], l3 = frame + ETH_HEADER_SIZE;
   const guest = tap + SIDE_EADDR, our = tap + SIDE_OADDR;
   const length = UDP_HEADER_SIZE + bytes;
@@ -99,5 +98,6 @@ function sendFrame(
   writeUdpHeader(view, l3 + ip, ports & 0xffff, ports >>> 16, length, partial);
   const l4 = ETH_HEADER_SIZE + ip, headers = l4 + UDP_HEADER_SIZE;
   const gso = segment > 0 ? GSO.UDP_L4 : GSO.NONE;
-  link.send(slot, headers + bytes, headers, l4, UDP_CHECKSUM, gso, segment);
+  const result = link.send(slot, headers + bytes, headers, l4, UDP_CHECKSUM, gso, segment);
+  if (result >= 0) countBytes(state.counters, i, 1 - side, bytes);
 }

@@ -12,11 +12,13 @@ export type Address = Int32Array<ArrayBuffer>;
 /** Third word of a v4-mapped address. */
 export const V4_MAPPED = 0xffff;
 
-/** `127.0.0.1` and `::1`. */
+/** `127.0.0.1`. */
 export const LOOPBACK4: Address = Int32Array.of(0, 0, V4_MAPPED, 0x7f000001);
+/** `::1`. */
 export const LOOPBACK6: Address = Int32Array.of(0, 0, 0, 1);
-/** `0.0.0.0` and `::`. */
+/** `0.0.0.0`. */
 export const ANY4: Address = Int32Array.of(0, 0, V4_MAPPED, 0);
+/** `::`. */
 export const ANY6: Address = Int32Array.of(0, 0, 0, 0);
 
 /** A v4-mapped address from its 32-bit value. */

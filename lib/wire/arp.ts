@@ -7,21 +7,31 @@
 import { loadV4, storeV4 } from "./address.ts";
 import { ETH_HEADER_SIZE, ETH_P_ARP, ETH_P_IP, etherType, MAC_SIZE, storeMac } from "./ethernet.ts";
 
-/** Offsets from the start of the ARP packet. */
+// Offsets from the start of the ARP packet.
+/** Offset of the hardware type, 2 bytes. */
 export const ARP_HARDWARE = 0;
+/** Offset of the protocol type, 2 bytes. */
 export const ARP_PROTOCOL = 2;
+/** Offset of the length of hardware addresses, 1 byte. */
 export const ARP_HARDWARE_LENGTH = 4;
+/** Offset of the length of protocol addresses, 1 byte. */
 export const ARP_PROTOCOL_LENGTH = 5;
+/** Offset of the operation, 2 bytes. */
 export const ARP_OPERATION = 6;
+/** Offset of the sender's hardware address. */
 export const ARP_SENDER_MAC = 8;
+/** Offset of the sender's IPv4 address. */
 export const ARP_SENDER_IP = 14;
+/** Offset of the target's hardware address. */
 export const ARP_TARGET_MAC = 18;
+/** Offset of the target's IPv4 address. */
 export const ARP_TARGET_IP = 24;
 /** Bytes of a packet with Ethernet and IPv4 addresses. */
 export const ARP_SIZE = 28;
 
-/** Operations (RFC 826). */
+/** Operation: who has this address (RFC 826). */
 export const ARP_REQUEST = 1;
+/** Operation: it is here (RFC 826). */
 export const ARP_REPLY = 2;
 /** Hardware type of Ethernet (RFC 826, linux/if_arp.h ARPHRD_ETHER). */
 export const ARPHRD_ETHER = 1;

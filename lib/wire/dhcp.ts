@@ -17,26 +17,40 @@ import { storeV4 } from "./address.ts";
 import { ARPHRD_ETHER } from "./arp.ts";
 import { MAC_SIZE } from "./ethernet.ts";
 
-/** Ports (RFC 2131 §4.1). */
+/** Port of servers (RFC 2131 §4.1). */
 export const DHCP_SERVER_PORT = 67;
+/** Port of clients (RFC 2131 §4.1). */
 export const DHCP_CLIENT_PORT = 68;
 
-/** Offsets from the start of the message (RFC 2131 §2). */
+// Offsets from the start of the message (RFC 2131 §2).
+/** Offset of `op`, 1 byte: request or reply. */
 export const DHCP_OP = 0;
+/** Offset of the hardware type, 1 byte. */
 export const DHCP_HTYPE = 1;
+/** Offset of the length of hardware addresses, 1 byte. */
 export const DHCP_HLEN = 2;
+/** Offset of the client's transaction number, 4 bytes. */
 export const DHCP_XID = 4;
+/** Offset of the flags, 2 bytes. */
 export const DHCP_FLAGS = 10;
+/** Offset of the IPv4 address that the client has. */
 export const DHCP_CIADDR = 12;
+/** Offset of the IPv4 address that the client gets. */
 export const DHCP_YIADDR = 16;
+/** Offset of the next server's IPv4 address. */
 export const DHCP_SIADDR = 20;
+/** Offset of the relay's IPv4 address. */
 export const DHCP_GIADDR = 24;
+/** Offset of the client's hardware address, 16 bytes. */
 export const DHCP_CHADDR = 28;
+/** Offset of the magic cookie, 4 bytes. */
 export const DHCP_MAGIC = 236;
+/** Offset of the options. */
 export const DHCP_OPTIONS = 240;
 
-/** `op` (RFC 2131 §2). */
+/** `op` of what a client sends (RFC 2131 §2). */
 export const DHCP_BOOTREQUEST = 1;
+/** `op` of what a server sends (RFC 2131 §2). */
 export const DHCP_BOOTREPLY = 2;
 /** First four bytes of the options area (RFC 2131 §3). */
 export const DHCP_MAGIC_COOKIE = 0x63825363;
@@ -47,32 +61,56 @@ export const DHCP_MIN_SIZE = 300;
 /** A message that every client takes is at most this long without option 57 (RFC 2131 §2). */
 export const DHCP_MAX_SIZE = 548;
 
-/** Option codes (RFC 2132; RFC 4039; RFC 4702; RFC 3397; RFC 3442). */
+// Option codes (RFC 2132; RFC 4039; RFC 4702; RFC 3397; RFC 3442).
+/** Padding, one byte without length. */
 export const DHCP_OPT_PAD = 0;
+/** Subnet mask. */
 export const DHCP_OPT_MASK = 1;
+/** Routers, best first. */
 export const DHCP_OPT_ROUTER = 3;
+/** Resolvers, best first. */
 export const DHCP_OPT_DNS = 6;
+/** The client's name. */
 export const DHCP_OPT_HOSTNAME = 12;
+/** The client's domain. */
 export const DHCP_OPT_DOMAIN = 15;
+/** MTU of the interface, bytes. */
 export const DHCP_OPT_MTU = 26;
+/** Address that the client asks for. */
 export const DHCP_OPT_REQUESTED = 50;
+/** Lease time, seconds. */
 export const DHCP_OPT_LEASE = 51;
+/** Message type. */
 export const DHCP_OPT_TYPE = 53;
+/** The server's address, as its name. */
 export const DHCP_OPT_SERVER_ID = 54;
+/** Codes of the options that the client wants. */
 export const DHCP_OPT_PARAMETERS = 55;
+/** Longest message that the client takes, bytes. */
 export const DHCP_OPT_MAX_SIZE = 57;
+/** An acknowledgment at once (RFC 4039). */
 export const DHCP_OPT_RAPID_COMMIT = 80;
+/** The client's full name (RFC 4702). */
 export const DHCP_OPT_FQDN = 81;
+/** Search list of domains (RFC 3397). */
 export const DHCP_OPT_SEARCH = 119;
+/** Routes with their prefixes (RFC 3442). */
 export const DHCP_OPT_ROUTES = 121;
+/** End of the options, one byte without length. */
 export const DHCP_OPT_END = 255;
 
-/** Message types, option 53 (RFC 2132 §9.6). */
+// Message types, option 53 (RFC 2132 §9.6).
+/** A client looks for servers. */
 export const DHCP_DISCOVER = 1;
+/** A server offers an address. */
 export const DHCP_OFFER = 2;
+/** A client asks for an address. */
 export const DHCP_REQUEST = 3;
+/** A server gives it. */
 export const DHCP_ACK = 5;
+/** A server refuses it. */
 export const DHCP_NAK = 6;
+/** A client that has an address asks for the rest. */
 export const DHCP_INFORM = 8;
 
 /** Lease time "infinity" (RFC 2131 §3.3). */

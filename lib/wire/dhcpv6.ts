@@ -11,41 +11,68 @@
  */
 import { storeV6 } from "./address.ts";
 
-/** Ports (RFC 8415 §7.2). */
+// Ports (RFC 8415 §7.2).
+/** Port of clients. */
 export const DHCPV6_CLIENT_PORT = 546;
+/** Port of servers and relays. */
 export const DHCPV6_SERVER_PORT = 547;
 
-/** Offsets of a client/server message (RFC 8415 §8): type, 24-bit transaction, options. */
+// Offsets of a client/server message (RFC 8415 §8): type, 24-bit transaction, options.
+/** Offset of the message type, 1 byte; the transaction number is in the 3 bytes behind. */
 export const DHCPV6_TYPE = 0;
+/** Offset of the options. */
 export const DHCPV6_OPTIONS = 4;
 
-/** Message types (RFC 8415 §7.3). */
+// Message types (RFC 8415 §7.3).
+/** A client looks for servers. */
 export const DHCPV6_SOLICIT = 1;
+/** A server offers addresses. */
 export const DHCPV6_ADVERTISE = 2;
+/** A client asks for what was offered. */
 export const DHCPV6_REQUEST = 3;
+/** A client asks whether its addresses fit the link. */
 export const DHCPV6_CONFIRM = 4;
+/** A client asks its server for longer. */
 export const DHCPV6_RENEW = 5;
+/** A client asks any server for longer. */
 export const DHCPV6_REBIND = 6;
+/** A server's answer. */
 export const DHCPV6_REPLY = 7;
+/** A client gives addresses back. */
 export const DHCPV6_RELEASE = 8;
+/** A client has found addresses in use. */
 export const DHCPV6_DECLINE = 9;
+/** A client asks for everything but addresses. */
 export const DHCPV6_INFORMATION_REQUEST = 11;
 
-/** Option codes (RFC 8415 §21; RFC 3646; RFC 4704). */
+// Option codes (RFC 8415 §21; RFC 3646; RFC 4704).
+/** The client's identifier (DUID). */
 export const DHCPV6_OPT_CLIENT_ID = 1;
+/** The server's identifier (DUID). */
 export const DHCPV6_OPT_SERVER_ID = 2;
+/** A set of addresses. */
 export const DHCPV6_OPT_IA_NA = 3;
+/** A set of temporary addresses. */
 export const DHCPV6_OPT_IA_TA = 4;
+/** An address of a set. */
 export const DHCPV6_OPT_IA_ADDR = 5;
+/** Codes of the options that the client wants. */
 export const DHCPV6_OPT_ORO = 6;
+/** How it went: a code and a text. */
 export const DHCPV6_OPT_STATUS = 13;
+/** A reply at once. */
 export const DHCPV6_OPT_RAPID_COMMIT = 14;
+/** Resolvers, best first (RFC 3646). */
 export const DHCPV6_OPT_DNS = 23;
+/** Search list of domains (RFC 3646). */
 export const DHCPV6_OPT_SEARCH = 24;
+/** The client's full name (RFC 4704). */
 export const DHCPV6_OPT_FQDN = 39;
 
-/** Status codes (RFC 8415 §21.13). */
+// Status codes (RFC 8415 §21.13).
+/** Status: all went well. */
 export const DHCPV6_STATUS_SUCCESS = 0;
+/** Status: the client's addresses do not fit the link. */
 export const DHCPV6_STATUS_NOT_ON_LINK = 4;
 
 /** Flag of the client FQDN option: the server did the update for AAAA (RFC 4704 §4.1). */
@@ -55,9 +82,12 @@ export const DHCPV6_INFINITY = 0xffffffff;
 
 /** Options have code and length, 2 bytes each (RFC 8415 §21.1). */
 const OPT_HEADER = 4;
-/** Data before nested options: IA_NA (§21.4), IA_TA (§21.5), IA_ADDR (§21.6). */
+// Data before nested options: IA_NA (§21.4), IA_TA (§21.5), IA_ADDR (§21.6).
+/** Of {@linkcode DHCPV6_OPT_IA_NA}: identifier and two times. */
 export const DHCPV6_IA_NA_SIZE = 12;
+/** Of {@linkcode DHCPV6_OPT_IA_TA}: identifier. */
 export const DHCPV6_IA_TA_SIZE = 4;
+/** Of {@linkcode DHCPV6_OPT_IA_ADDR}: address and two lifetimes. */
 export const DHCPV6_IA_ADDR_SIZE = 24;
 /** DUID: two bytes of type and at most 128 (RFC 8415 §11.1). */
 const DUID_MIN = 3;

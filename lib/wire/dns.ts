@@ -16,10 +16,14 @@
  */
 import { isV4, loadV4, loadV6 } from "./address.ts";
 
-/** Types of records (RFC 1035 §3.2.2, RFC 3596 §2.1), and the class of the Internet. */
+// Types of records (RFC 1035 §3.2.2, RFC 3596 §2.1), and the class of the Internet.
+/** An IPv4 address. */
 export const DNS_A = 1;
+/** Another name for the same. */
 export const DNS_CNAME = 5;
+/** An IPv6 address. */
 export const DNS_AAAA = 28;
+/** The class of the Internet. */
 export const DNS_IN = 1;
 /** Bytes of the header (RFC 1035 §4.1.1). */
 export const DNS_HEADER_SIZE = 12;
@@ -50,6 +54,7 @@ const UPPER_A = 0x41, UPPER_Z = 0x5a, TO_LOWER = 0x20;
 
 /** A name in wire form, lower case, with its final zero. */
 export class DnsName {
+  /** Lengths and labels; what is behind {@linkcode length} means nothing. */
   readonly bytes: Uint8Array<ArrayBuffer> = new Uint8Array(DNS_MAX_NAME);
   /** Bytes in use; 0: none. */
   length = 0;
@@ -106,6 +111,7 @@ export class DnsName {
     return true;
   }
 
+  /** Becomes the same as another. */
   copy(other: DnsName): void {
     this.length = other.length;
     for (let k = 0; k < other.length; k++) this.bytes[k] = other.bytes[k];
@@ -134,15 +140,19 @@ function lower(byte: number): number {
  * ```
  */
 export class DnsMessage {
-  /** From the header: identifier, whether it is a response, and the response's code. */
+  /** Identifier. */
   id = 0;
+  /** Whether it is a response. */
   response = false;
+  /** The response's code; 0: no error (RFC 1035 §4.1.1). */
   rcode = 0;
-  /** Name and type of its one question. */
+  /** Name of its one question. */
   readonly name: DnsName = new DnsName();
+  /** Type of its one question, such as {@linkcode DNS_AAAA}. */
   type = 0;
-  /** Addresses of {@linkcode readAnswers}, four words each, and their lifetimes in seconds. */
+  /** Addresses of {@linkcode readAnswers}, four words each. */
   readonly addresses: Int32Array<ArrayBuffer> = new Int32Array(4 * DNS_MAX_ADDRESSES);
+  /** Their lifetimes in seconds. */
   readonly ttls: Int32Array<ArrayBuffer> = new Int32Array(DNS_MAX_ADDRESSES);
   /** Where the answers begin, and how many there are said to be. */
   #answersAt = 0;

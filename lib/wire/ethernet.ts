@@ -5,18 +5,24 @@
  * @module
  */
 
-/** Offsets from the start of the frame. */
+// Offsets from the start of the frame.
+/** Offset of the destination address. */
 export const ETH_DEST = 0;
+/** Offset of the source address. */
 export const ETH_SOURCE = 6;
+/** Offset of the type, 2 bytes. */
 export const ETH_TYPE = 12;
 /** Bytes of the header. */
 export const ETH_HEADER_SIZE = 14;
 /** Bytes of an address (linux/if_ether.h ETH_ALEN). */
 export const MAC_SIZE = 6;
 
-/** Types (linux/if_ether.h, IANA "Ether Types"). */
+// Types (linux/if_ether.h, IANA "Ether Types").
+/** Type of IPv4. */
 export const ETH_P_IP = 0x0800;
+/** Type of ARP. */
 export const ETH_P_ARP = 0x0806;
+/** Type of IPv6. */
 export const ETH_P_IPV6 = 0x86dd;
 
 /** Type of the frame at `off`, which must have {@linkcode ETH_HEADER_SIZE} bytes. */

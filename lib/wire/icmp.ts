@@ -11,30 +11,44 @@
 import { checksumValid, invert, sum } from "./checksum.ts";
 import type { Packet } from "./packet.ts";
 
-/** Offsets from the start of the message. */
+// Offsets from the start of the message.
+/** Offset of the type, 1 byte. */
 export const ICMP_TYPE = 0;
+/** Offset of the code, 1 byte. */
 export const ICMP_CODE = 1;
+/** Offset of the checksum, 2 bytes. */
 export const ICMP_CHECKSUM = 2;
-/** Echo: identifier and sequence number. */
+/** Offset of the identifier of an echo message, 2 bytes. */
 export const ICMP_ECHO_ID = 4;
+/** Offset of the sequence number of an echo message, 2 bytes. */
 export const ICMP_ECHO_SEQ = 6;
 /** Errors: second word; its low half is the next-hop MTU in "fragmentation needed" (RFC 1191 §4). */
 export const ICMP_ERROR_WORD = 4;
 /** Bytes of the header of echo and error messages. */
 export const ICMP_HEADER_SIZE = 8;
 
-/** Types (RFC 792). */
+// Types (RFC 792).
+/** Answer to a ping. */
 export const ICMP_ECHO_REPLY = 0;
+/** The destination cannot be reached; the code says why. */
 export const ICMP_UNREACHABLE = 3;
+/** Ping. */
 export const ICMP_ECHO_REQUEST = 8;
+/** The time to live is over, or fragments were missing. */
 export const ICMP_TIME_EXCEEDED = 11;
+/** A header is wrong. */
 export const ICMP_PARAMETER_PROBLEM = 12;
 
-/** Codes of {@linkcode ICMP_UNREACHABLE} (RFC 792, RFC 1812 §5.2.7.1). */
+// Codes of ICMP_UNREACHABLE (RFC 792, RFC 1812 §5.2.7.1).
+/** No route to the network. */
 export const ICMP_NET_UNREACHABLE = 0;
+/** No route to the host. */
 export const ICMP_HOST_UNREACHABLE = 1;
+/** Nobody listens on the port. */
 export const ICMP_PORT_UNREACHABLE = 3;
+/** Longer than the next hop takes, and not to be fragmented. */
 export const ICMP_FRAGMENTATION_NEEDED = 4;
+/** A policy forbids it. */
 export const ICMP_ADMIN_PROHIBITED = 13;
 
 /**

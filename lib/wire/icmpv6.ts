@@ -11,19 +11,29 @@ import { ICMP_CHECKSUM, ICMP_HEADER_SIZE, icmpCode, icmpType } from "./icmp.ts";
 import { IPPROTO_ICMPV6 } from "./ipv6.ts";
 import { DEST, type Packet, SOURCE } from "./packet.ts";
 
-/** Error types (RFC 4443 §3). */
+// Error types (RFC 4443 §3).
+/** The destination cannot be reached; the code says why. */
 export const ICMPV6_UNREACHABLE = 1;
+/** Longer than the next hop takes. */
 export const ICMPV6_PACKET_TOO_BIG = 2;
+/** The hop limit is used up, or fragments were missing. */
 export const ICMPV6_TIME_EXCEEDED = 3;
+/** A header is wrong. */
 export const ICMPV6_PARAMETER_PROBLEM = 4;
-/** Echo types (RFC 4443 §4). */
+// Echo types (RFC 4443 §4).
+/** Ping. */
 export const ICMPV6_ECHO_REQUEST = 128;
+/** Answer to a ping. */
 export const ICMPV6_ECHO_REPLY = 129;
 
-/** Codes of {@linkcode ICMPV6_UNREACHABLE} (RFC 4443 §3.1). */
+// Codes of ICMPV6_UNREACHABLE (RFC 4443 §3.1).
+/** No route to the destination. */
 export const ICMPV6_NO_ROUTE = 0;
+/** A policy forbids it. */
 export const ICMPV6_ADMIN_PROHIBITED = 1;
+/** Nobody answers at the address. */
 export const ICMPV6_ADDRESS_UNREACHABLE = 3;
+/** Nobody listens on the port. */
 export const ICMPV6_PORT_UNREACHABLE = 4;
 
 /** Whether the checksum over pseudo-header and message is right. */

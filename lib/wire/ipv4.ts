@@ -10,30 +10,46 @@
  */
 import { invert, sum } from "./checksum.ts";
 
-/** Offsets from the start of the header. */
+// Offsets from the start of the header.
+/** Offset of version (high) and header length in words (low), 1 byte. */
 export const IPV4_VERSION_IHL = 0;
+/** Offset of DSCP and ECN, 1 byte. */
 export const IPV4_TOS = 1;
+/** Offset of the length of header and payload, 2 bytes. */
 export const IPV4_TOTAL_LENGTH = 2;
+/** Offset of the identification, 2 bytes. */
 export const IPV4_ID = 4;
+/** Offset of flags and fragment offset, 2 bytes. */
 export const IPV4_FRAGMENT = 6;
+/** Offset of the time to live, 1 byte. */
 export const IPV4_TTL = 8;
+/** Offset of the protocol, 1 byte. */
 export const IPV4_PROTOCOL = 9;
+/** Offset of the header's checksum, 2 bytes. */
 export const IPV4_CHECKSUM = 10;
+/** Offset of the source address. */
 export const IPV4_SOURCE = 12;
+/** Offset of the destination address. */
 export const IPV4_DEST = 16;
 /** Bytes of a header without options. */
 export const IPV4_HEADER_SIZE = 20;
 
-/** Fragmentation word: flags and offset (RFC 791 §3.1). */
+// Fragmentation word: flags and offset (RFC 791 §3.1).
+/** Flag: not to be fragmented. */
 export const IPV4_DONT_FRAGMENT = 0x4000;
+/** Flag: not the last fragment. */
 export const IPV4_MORE_FRAGMENTS = 0x2000;
+/** Bits of the offset, in units of 8 bytes. */
 export const IPV4_FRAGMENT_OFFSET = 0x1fff;
 
 const VERSION_4_IHL_5 = 0x45;
 
-/** Protocol numbers (RFC 790, IANA "Protocol Numbers"). */
+// Protocol numbers (RFC 790, IANA "Protocol Numbers").
+/** ICMP. */
 export const IPPROTO_ICMP = 1;
+/** TCP. */
 export const IPPROTO_TCP = 6;
+/** UDP. */
 export const IPPROTO_UDP = 17;
 
 /** Bytes of the header at `off`, from its length field. */

@@ -11,21 +11,32 @@
  */
 import { storeV6 } from "./address.ts";
 
-/** Offsets from the start of the header. */
+// Offsets from the start of the header.
+/** Offset of version, traffic class and flow label, 4 bytes. */
 export const IPV6_VERSION_CLASS_FLOW = 0;
+/** Offset of the length of what follows the header, 2 bytes. */
 export const IPV6_PAYLOAD_LENGTH = 4;
+/** Offset of the next header, 1 byte. */
 export const IPV6_NEXT_HEADER = 6;
+/** Offset of the hop limit, 1 byte. */
 export const IPV6_HOP_LIMIT = 7;
+/** Offset of the source address. */
 export const IPV6_SOURCE = 8;
+/** Offset of the destination address. */
 export const IPV6_DEST = 24;
 /** Bytes of the fixed header. */
 export const IPV6_HEADER_SIZE = 40;
 
-/** Next header values (RFC 8200 §4, IANA "Protocol Numbers"). */
+// Next header values (RFC 8200 §4, IANA "Protocol Numbers").
+/** Hop-by-hop options. */
 export const IPPROTO_HOPOPTS = 0;
+/** Routing header. */
 export const IPPROTO_ROUTING = 43;
+/** Fragment header. */
 export const IPPROTO_FRAGMENT = 44;
+/** ICMPv6. */
 export const IPPROTO_ICMPV6 = 58;
+/** Destination options. */
 export const IPPROTO_DSTOPTS = 60;
 
 /** Offsets in an extension header (RFC 8200 §4.3, §4.4, §4.6). */

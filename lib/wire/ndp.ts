@@ -19,42 +19,69 @@ import { icmpv6ChecksumValid } from "./icmpv6.ts";
 import { IPPROTO_ICMPV6 } from "./ipv6.ts";
 import { DEST, type Packet, SOURCE } from "./packet.ts";
 
-/** Message types (RFC 4861 §4). */
+// Message types (RFC 4861 §4).
+/** A host looks for routers. */
 export const NDP_ROUTER_SOLICIT = 133;
+/** A router tells of itself and its prefixes. */
 export const NDP_ROUTER_ADVERT = 134;
+/** Who has this address? */
 export const NDP_NEIGHBOR_SOLICIT = 135;
+/** It is here. */
 export const NDP_NEIGHBOR_ADVERT = 136;
+/** There is a better way. */
 export const NDP_REDIRECT = 137;
 
-/** Bytes of the fixed part of each message, ICMPv6 header included (RFC 4861 §4.1–§4.5). */
+// Bytes of the fixed part of each message, ICMPv6 header included (RFC 4861 §4.1–§4.5).
+/** Of {@linkcode NDP_ROUTER_SOLICIT}. */
 export const NDP_ROUTER_SOLICIT_SIZE = 8;
+/** Of {@linkcode NDP_ROUTER_ADVERT}. */
 export const NDP_ROUTER_ADVERT_SIZE = 16;
+/** Of {@linkcode NDP_NEIGHBOR_SOLICIT} and {@linkcode NDP_NEIGHBOR_ADVERT}. */
 export const NDP_NEIGHBOR_SIZE = 24;
+/** Of {@linkcode NDP_REDIRECT}. */
 export const NDP_REDIRECT_SIZE = 40;
 
-/** Offsets from the start of the message (RFC 4861 §4.2–§4.5). */
+// Offsets from the start of the message (RFC 4861 §4.2–§4.5).
+/** Offset of the hop limit that hosts are to use, 1 byte. */
 export const NDP_RA_HOP_LIMIT = 4;
+/** Offset of a router advertisement's flags, 1 byte. */
 export const NDP_RA_FLAGS = 5;
+/** Offset of the router's lifetime in seconds, 2 bytes. */
 export const NDP_RA_LIFETIME = 6;
+/** Offset of the reachable time in milliseconds, 4 bytes. */
 export const NDP_RA_REACHABLE_TIME = 8;
+/** Offset of the time between solicitations in milliseconds, 4 bytes. */
 export const NDP_RA_RETRANS_TIMER = 12;
+/** Offset of a neighbour advertisement's flags, 1 byte. */
 export const NDP_NA_FLAGS = 4;
+/** Offset of the address that a neighbour message is about. */
 export const NDP_TARGET = 8;
 
-/** Router advertisement flags (RFC 4861 §4.2): managed addresses, other configuration (DHCPv6). */
+// Router advertisement flags (RFC 4861 §4.2): managed addresses, other configuration (DHCPv6).
+/** Addresses come from DHCPv6. */
 export const NDP_RA_MANAGED = 0x80;
+/** The rest comes from DHCPv6. */
 export const NDP_RA_OTHER = 0x40;
-/** Neighbour advertisement flags (RFC 4861 §4.4). */
+// Neighbour advertisement flags (RFC 4861 §4.4).
+/** From a router. */
 export const NDP_NA_ROUTER = 0x80;
+/** Answer to a solicitation. */
 export const NDP_NA_SOLICITED = 0x40;
+/** Replaces what is known. */
 export const NDP_NA_OVERRIDE = 0x20;
 
-/** Option types (RFC 4861 §4.6, RFC 8106 §5). */
+// Option types (RFC 4861 §4.6, RFC 8106 §5).
+/** The sender's link-layer address. */
 export const NDP_OPT_SOURCE_MAC = 1;
+/** The target's link-layer address. */
 export const NDP_OPT_TARGET_MAC = 2;
+/** A prefix. */
 export const NDP_OPT_PREFIX = 3;
+/** The link's MTU. */
 export const NDP_OPT_MTU = 5;
+/** Resolvers. */
 export const NDP_OPT_RDNSS = 25;
+/** Search list of domains. */
 export const NDP_OPT_DNSSL = 31;
 
 /** Hop limit of every valid message: it did not cross a router (RFC 4861 §3.1). */
@@ -74,8 +101,10 @@ const MTU_UNITS = 1;
 const DNS_HEADER = 8;
 const ADDRESS_SIZE = 16;
 const MAX_UNITS = 255;
-/** Prefix option: on-link and autonomous flags (RFC 4861 §4.6.2). */
+// Prefix option: on-link and autonomous flags (RFC 4861 §4.6.2).
+/** Its addresses are on the link. */
 export const NDP_PREFIX_ON_LINK = 0x80;
+/** Hosts make themselves addresses of it. */
 export const NDP_PREFIX_AUTONOMOUS = 0x40;
 
 /** ff02::1:ff00:0/104, the solicited-node group (RFC 4291 §2.7.1). */

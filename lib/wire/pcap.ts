@@ -5,8 +5,9 @@
  * @module
  */
 
-/** Bytes of the file's header and of each record's. */
+/** Bytes of the file's header. */
 export const PCAP_HEADER_SIZE = 24;
+/** Bytes of a record's header. */
 export const PCAP_RECORD_SIZE = 16;
 
 /** Timestamps in microseconds (pcap-savefile(5)). */

@@ -10,31 +10,50 @@
  */
 import type { Packet } from "./packet.ts";
 
-/** Offsets from the start of the header. */
+// Offsets from the start of the header.
+/** Offset of the source port, 2 bytes. */
 export const TCP_SOURCE = 0;
+/** Offset of the destination port, 2 bytes. */
 export const TCP_DEST = 2;
+/** Offset of the sequence number, 4 bytes. */
 export const TCP_SEQ = 4;
+/** Offset of the acknowledgment number, 4 bytes. */
 export const TCP_ACK_SEQ = 8;
+/** Offset of the header length in words (high half of 1 byte). */
 export const TCP_DATA_OFFSET = 12;
+/** Offset of the control bits, 1 byte. */
 export const TCP_FLAGS = 13;
+/** Offset of the window, 2 bytes. */
 export const TCP_WINDOW = 14;
+/** Offset of the checksum, 2 bytes; the urgent pointer is behind it. */
 export const TCP_CHECKSUM = 16;
 /** Bytes of a header without options. */
 export const TCP_HEADER_SIZE = 20;
 
-/** Control bits (RFC 9293 §3.1). */
+// Control bits (RFC 9293 §3.1).
+/** No more data from the sender. */
 export const TCP_FIN = 0x01;
+/** Synchronize sequence numbers. */
 export const TCP_SYN = 0x02;
+/** Reset the connection. */
 export const TCP_RST = 0x04;
+/** Push. */
 export const TCP_PSH = 0x08;
+/** The acknowledgment number counts. */
 export const TCP_ACK = 0x10;
 
-/** Option kinds (RFC 9293 §3.2, RFC 7323 §2.2) and their lengths. */
+// Option kinds (RFC 9293 §3.2, RFC 7323 §2.2) and their lengths.
+/** End of the options, one byte without length. */
 export const TCP_OPTION_END = 0;
+/** Padding, one byte without length. */
 export const TCP_OPTION_NOP = 1;
+/** Maximum segment size. */
 export const TCP_OPTION_MSS = 2;
+/** Bytes of {@linkcode TCP_OPTION_MSS}. */
 export const TCP_OPTION_MSS_SIZE = 4;
+/** Window scale. */
 export const TCP_OPTION_WINDOW_SCALE = 3;
+/** Bytes of {@linkcode TCP_OPTION_WINDOW_SCALE}. */
 export const TCP_OPTION_WINDOW_SCALE_SIZE = 3;
 /** Bytes {@linkcode writeTcpWindowScale} takes: the option and one NOP for alignment. */
 export const TCP_OPTION_WINDOW_SCALE_PADDED = 4;

@@ -6,10 +6,14 @@
  */
 import type { Packet } from "./packet.ts";
 
-/** Offsets from the start of the header. */
+// Offsets from the start of the header.
+/** Offset of the source port, 2 bytes. */
 export const UDP_SOURCE = 0;
+/** Offset of the destination port, 2 bytes. */
 export const UDP_DEST = 2;
+/** Offset of the length of header and payload, 2 bytes. */
 export const UDP_LENGTH = 4;
+/** Offset of the checksum, 2 bytes. */
 export const UDP_CHECKSUM = 6;
 /** Bytes of the header. */
 export const UDP_HEADER_SIZE = 8;

@@ -18,10 +18,16 @@
  *
  * @module
  */
+import { buildEnvironment } from "./settings.ts";
 
-/** What makes one file of many, from the npm registry; the version is fixed, as its output depends on it. */
+/**
+ * What makes one file of many, from the npm registry. `deno.lock` has the hash of it and of its executables, one
+ * for each machine. For another version: `deno cache --lock=deno.lock --frozen=false npm:esbuild@VERSION`, and
+ * the old one's entries are to be taken out.
+ */
 const BUNDLER = "npm:esbuild@0.25.12";
 const PROJECT = new URL("../../", import.meta.url);
+const LOCK = new URL("deno.lock", PROJECT).pathname;
 /** The function that gives a module of `rest` by its path. */
 export const PART = "tubettiPart";
 /** The constant that has what `shared` exports. */
@@ -97,7 +103,7 @@ function copySources(to: string, imports: Record<string, string>, version: strin
 
 /** Runs the bundler in a folder of sources. @throws Error with what it says */
 async function runBundler(folder: string, imports: Record<string, string>): Promise<void> {
-  const isolated = ["--no-config", "--no-lock", "--node-modules-dir=none"];
+  const isolated = ["--no-config", `--lock=${LOCK}`, "--frozen", "--node-modules-dir=none"];
   const options = {
     platform: "neutral",
     format: "esm",
@@ -118,7 +124,8 @@ async function runBundler(folder: string, imports: Record<string, string>): Prom
       ...Object.entries(imports).map(([name, path]) => `--alias:${name}=${path}`),
     ],
     cwd: folder,
-    env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
+    clearEnv: true,
+    env: buildEnvironment(Deno.env.toObject()),
     stdin: "null",
     stdout: "null",
     stderr: "piped",
@@ -135,6 +142,8 @@ function fields(names: string, exported: boolean): string {
 
 /**
  * The body of a function that does what a module does.
+ *
+ * Files that are not part of the program may be imported by an expression.
  *
  * @throws Error when the module imports something but `./shared.js`, or in other forms
  * @example
@@ -155,7 +164,7 @@ export function bodyOf(module: string): string {
       (_, names) => `const{${fields(names, false)}}=${SHARED};`,
     )
     .replace(/export\{([^}]*)\};$/, (_, names) => `return{${fields(names, true)}};`);
-  const left = /(?:^|[;}])(?:import|export)\b[^;]{0,60}|\bimport\([^;]{0,60}/.exec(body)?.[0];
+  const left = /(?:^|[;}])(?:import|export)\b[^;]{0,60}|\bimport\(["'][^;]{0,60}/.exec(body)?.[0];
   if (left) throw new Error(`Bundle: cannot be a function: ${left}`);
   return `"use strict";${body}`;
 }

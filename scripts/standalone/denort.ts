@@ -2,11 +2,23 @@
 /**
  * The executable made by `deno compile`, from the program as one module.
  *
+ * Theory of operation: `denort` takes V8's flags, permissions, telemetry and unstable features from what was
+ * compiled in, and no variable of the caller changes them (cli/rt/run.rs of Deno 2.9). The maker's do: NODE_OPTIONS
+ * names modules that would be put in, OTEL_DENO turns telemetry on. So deno is given none of those here.
+ *
+ * There is no code of ours in front of `denort`, as there is in front of the stock executable (`stub.ts`), so it
+ * still sees DENO_LOG (its own messages on standard error) and NODE_CHANNEL_FD (set by Node.js for a child that
+ * it has a channel to; the runtime ends where that descriptor is none). The program cannot take that back once
+ * it runs, and to execute itself again without them would hide them from the command, too.
+ *
+ * It does not translate TypeScript either: modules that are not inside (`--policy`) are taken as JavaScript. And a
+ * first argument that is the path of the executable itself is left out (cli/rt/binary.rs).
+ *
  * @module
  */
 import type { Bundle } from "./bundle.ts";
 import { runnerOf } from "./runner.ts";
-import { ISOLATION, PERMISSIONS, V8_FLAGS } from "./settings.ts";
+import { buildEnvironment, ISOLATION, PERMISSIONS, V8_FLAGS } from "./settings.ts";
 
 /** The program as one module, which has the pieces as strings. */
 export function moduleOf(bundle: Bundle): string {
@@ -54,14 +66,9 @@ export function compileArguments(module: string, output: string): string[] {
 /**
  * Makes the executable.
  *
- * @param env variables for deno besides the caller's, such as DENORT_BIN
  * @throws Error with what deno says when it refuses
  */
-export async function compile(
-  bundle: Bundle,
-  output: string,
-  env: Record<string, string> = {},
-): Promise<void> {
+export async function compile(bundle: Bundle, output: string): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "tubetti-compile-" });
   try {
     const module = `${folder}/tubetti.js`, made = `${folder}/tubetti`;
@@ -70,7 +77,8 @@ export async function compile(
     const { success, stderr } = await new Deno.Command(Deno.execPath(), {
       args: compileArguments(module, made),
       cwd: folder,
-      env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...env },
+      clearEnv: true,
+      env: buildEnvironment(Deno.env.toObject()),
       stdin: "null",
       stdout: "null",
       stderr: "piped",

@@ -14,7 +14,7 @@
  *  memory  │ … as before …    │ the new segment, read and execute            │
  * ```
  *
- * No variable DENO_* or OTEL_DENO* of the caller is seen by the runtime, and its folder is one that
+ * No variable DENO_*, NODE_* or OTEL_DENO* of the caller is seen by the runtime, and its folder is one that
  * cannot be, so that nothing is written. Commands that the program starts get the caller's variables,
  * all and unchanged: they are taken from the kernel, too.
  *
@@ -31,8 +31,10 @@ const PIECES: readonly Piece[] = ["shared", "front", "rest"];
 /** Code is aligned to this. */
 const CODE_ALIGN = 16;
 
+/** Without the second, a TypeScript module (`--policy`) would take 150 ms for attempts to write a cache. */
 const ENVIRONMENT: readonly string[] = [
   "DENO_DIR=/dev/null/none",
+  "DENO_EMIT_CACHE_MODE=disable",
   "DENO_NO_PACKAGE_JSON=1",
   "DENO_NO_UPDATE_CHECK=1",
 ];
@@ -40,10 +42,11 @@ const ENVIRONMENT: readonly string[] = [
 /** Where pieces are in the file. */
 type Places = Readonly<Record<Piece, { offset: number; length: number }>>;
 
-/** Reads a part of the executable as text. */
-const READ = `const read=(offset,length)=>{using file=Deno.openSync("/proc/self/exe");` +
-  `const bytes=new Uint8Array(length);file.seekSync(offset,0);` +
-  `for(let at=0,n;at<length;at+=n)` +
+/** Reads a part of the executable as text. It needs /proc, as the program does. */
+const READ = `const open=()=>{try{return Deno.openSync("/proc/self/exe")}catch({code}){` +
+  `console.error("tubetti: open /proc/self/exe: "+code+" (is /proc mounted?)");Deno.exit(1)}};` +
+  `const read=(offset,length)=>{using file=open();file.seekSync(offset,0);` +
+  `const bytes=new Uint8Array(length);for(let at=0,n;at<length;at+=n)` +
   `if(!(n=file.readSync(bytes.subarray(at))))throw new Error("The executable has been cut off");` +
   `return new TextDecoder().decode(bytes)};`;
 

@@ -26,3 +26,26 @@ export const ISOLATION: readonly string[] = [
   "--no-code-cache",
   "--node-modules-dir=none",
 ];
+
+/** Variables that change what deno makes or how it works, but not where it finds or keeps things. */
+const MEDDLING =
+  /^(DENO_(?!DIR$|CERT$|TLS_CA_STORE$|AUTH_TOKENS$)|NODE_(?!EXTRA_CA_CERTS$)|OTEL_|COMPLETE$)/;
+
+/**
+ * The variables that deno gets when it makes something: the caller's, without those that would change it.
+ *
+ * @example
+ * ```ts
+ * import { buildEnvironment } from "./settings.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const variables = buildEnvironment({ HOME: "/home/me", DENO_DIR: "/cache", OTEL_DENO: "true" });
+ * assertEquals(Object.keys(variables), ["HOME", "DENO_DIR", "DENO_NO_UPDATE_CHECK", "NO_COLOR"]);
+ * ```
+ */
+export function buildEnvironment(
+  callers: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const kept = Object.entries(callers).filter(([name]) => !MEDDLING.test(name));
+  return { ...Object.fromEntries(kept), DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
+}

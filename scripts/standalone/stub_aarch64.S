@@ -40,12 +40,14 @@ _start:
     cbnz  x4, 4b
     mov   x10, x7               // new envp
     ldr   w11, =0x4f4e4544      // "DENO"
+    ldr   w15, =0x45444f4e      // "NODE"
     ldr   x13, =0x4554454c504d4f43 // "COMPLETE"
     ldr   x14, =0x4e45445f4c45544f // "OTEL_DEN"
 5:  ldr   x4, [x1], #8
     cbz   x4, 7f
     ldr   w12, [x4]
     cmp   w12, w11
+    ccmp  w12, w15, #4, ne      // equal to either
     b.ne  6f
     ldrb  w12, [x4, #4]
     cmp   w12, #'_'

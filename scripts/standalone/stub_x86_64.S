@@ -5,9 +5,10 @@
 # shows its strings in /proc, and the program reads them there.
 #
 # Makes a copy of that block lower on the stack, with K arguments more after argv[0] and E variables more,
-# without the caller's variables DENO_*, OTEL_DENO* (telemetry) and COMPLETE (which asks the runtime's
-# command line for a shell's completion); has `environ` point to it, and goes on at the real entry
-# point. Comparing eight bytes of a short string reads what follows it: the block has more behind it.
+# without the caller's variables DENO_*, NODE_* (which can have the runtime load something, or end it),
+# OTEL_DENO* (telemetry) and COMPLETE (which asks the runtime's command line for a shell's completion);
+# has `environ` point to it, and goes on at the real entry point. Comparing eight bytes of a short string
+# reads what follows it: the block has more behind it.
 #
 # Where argc is 0 (kernels before 5.18), everything is left alone.
 
@@ -58,9 +59,12 @@ _start:
 5:  lodsq
     test  %rax, %rax
     jz    7f
-    cmpl  $0x4f4e4544, (%rax)     # "DENO"
+    mov   (%rax), %ecx
+    cmp   $0x4f4e4544, %ecx       # "DENO"
+    je    10f
+    cmp   $0x45444f4e, %ecx       # "NODE"
     jne   6f
-    cmpb  $'_', 4(%rax)
+10: cmpb  $'_', 4(%rax)
     je    5b
 6:  cmp   %r8, (%rax)
     je    5b

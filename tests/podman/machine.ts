@@ -16,8 +16,8 @@ const USER = "1000";
 const PODMAN_TIMEOUT_MS = 120_000;
 const MODE_ALL_READ = 0o755;
 
-/** Whose pasta podman starts. */
-export type Pasta = "tubetti" | "debian";
+/** Whose pasta podman starts; `compiled` is there after {@linkcode Machine.addCompiled}. */
+export type Pasta = "tubetti" | "debian" | "compiled";
 
 /** Arguments of `podman run` that end with the container's file system; a command follows. */
 export const ROOTFS = ["--rootfs", "/opt/images/debian:O"] as const;
@@ -118,6 +118,15 @@ export class Machine {
     const all = ["run", "-d", "--name", name, ...args, ...ROOTFS, "/bin/sh", "-c", line];
     const result = await this.podman(all, { pasta });
     if (result.code !== 0) throw new Error(explain(["podman", ...all], result));
+  }
+
+  /** Has podman find, as its pasta of that name, a link to an executable of the project's folder. */
+  async addCompiled(path: string): Promise<void> {
+    const folder = "/opt/helpers/compiled";
+    const script = `mkdir -p ${folder} && ln -sf /opt/tubetti/${path} ${folder}/pasta && ` +
+      "sed s,helpers/tubetti,helpers/compiled, /etc/podman-tubetti.conf >/etc/podman-compiled.conf";
+    const result = await this.root(["sh", "-c", script]);
+    if (result.code !== 0) throw new Error(explain([script], result));
   }
 
   /** Arguments that pasta was started with since this was last asked. */

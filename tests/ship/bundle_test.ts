@@ -83,6 +83,22 @@ Deno.test({
   },
 });
 
+/** What would change an executable if deno saw it. */
+const MEDDLING = { DENO_COMPAT: "1", NODE_OPTIONS: "--require /etc/passwd", OTEL_DENO: "true" };
+
+/** Does something while the environment has some more variables. */
+async function withVariables(
+  variables: Record<string, string>,
+  use: () => Promise<void>,
+): Promise<void> {
+  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+  try {
+    await use();
+  } finally {
+    for (const name of Object.keys(variables)) Deno.env.delete(name);
+  }
+}
+
 /** The description of a program that `deno compile` puts behind its base. */
 function metadataOf(bytes: Uint8Array): Record<string, unknown> {
   const text = new TextDecoder("latin1").decode(bytes);
@@ -94,16 +110,19 @@ function metadataOf(bytes: Uint8Array): Record<string, unknown> {
 
 Deno.test({
   name:
-    "deno compile, with any base: the program, all permissions, V8's flags, the same every time",
+    "deno compile, with any base: the program, all permissions, V8's flags, the same whoever makes it",
   ...NEEDS,
   async fn() {
     const folder = await Deno.makeTempDir({ prefix: "tubetti-test-" });
     try {
       const program = await madeBundle(), base = await Deno.realPath("/bin/true");
       const made: Uint8Array[] = [];
-      for (const name of ["one", "two"]) {
-        await compile(program, `${folder}/${name}`, { DENORT_BIN: base });
-        made.push(await Deno.readFile(`${folder}/${name}`));
+      for (const variables of [{}, MEDDLING]) {
+        await withVariables(
+          { DENORT_BIN: base, ...variables },
+          () => compile(program, `${folder}/made`),
+        );
+        made.push(await Deno.readFile(`${folder}/made`));
       }
       assert(made[0]!.every((byte, index) => byte === made[1]![index]));
       const text = new TextDecoder().decode(made[0]);

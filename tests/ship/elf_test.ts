@@ -86,14 +86,20 @@ for (const architecture of ARCHITECTURES) {
         const runner = cross
           ? [`qemu-${architecture}`, "-L", `/usr/${architecture}-linux-gnu`]
           : [];
-        const dropped = ["DENO_DIR=theirs", "DENO_=x", "COMPLETE=bash", "OTEL_DENO=1"];
-        const variables = ["A=1", ...dropped, "DENO=y"];
+        const dropped = [
+          "DENO_DIR=theirs",
+          "DENO_=x",
+          "NODE_OPTIONS=-x",
+          "COMPLETE=y",
+          "OTEL_DENO=1",
+        ];
+        const variables = ["A=1", ...dropped, "NODE=y"];
         for (const args of [[], ["x"], ["--", "-y", "z z"]]) {
           const line = ["env", "-i", ...variables, ...runner, path, ...args];
           const output = await must(["sh", "-c", '"$@"; echo $?', "sh", ...line]);
           const words = ["run", "", "a b", ...args].map((word) => `[${word}]`).join("");
           // an emulator hands variables on in an order of its own
-          const either = /^(.*)1 (A=1 DENO=y|DENO=y A=1) (.*)\n$/s.exec(output);
+          const either = /^(.*)1 (A=1 NODE=y|NODE=y A=1) (.*)\n$/s.exec(output);
           const added = `DENO_DIR=ours LAST=one`;
           const rest = `${added} ${either?.[2]} ${added} one 1\n${4 + args.length}`;
           assertEquals(either?.slice(1), [words, either?.[2], rest], output);

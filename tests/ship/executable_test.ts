@@ -8,7 +8,7 @@ import { withProgram } from "../../scripts/standalone/segment.ts";
 import { bundle } from "../../scripts/standalone/bundle.ts";
 import { killHard, must, type Result, run, until } from "../helpers/run.ts";
 import { Targets } from "../helpers/targets.ts";
-import { Testbed, USER_ID } from "../helpers/testbed.ts";
+import { PROJECT, Testbed, USER_ID } from "../helpers/testbed.ts";
 import { madeFolder, shipRequirements } from "./made.ts";
 
 const NEEDS = shipRequirements();
@@ -31,6 +31,8 @@ const FOREIGN = {
   DENO_TRACE_PERMISSIONS: "1",
   DENO_UNSTABLE_NONE_SUCH: "1",
   DENO_V8_FLAGS: "--none-such",
+  NODE_CHANNEL_FD: "77",
+  NODE_OPTIONS: "--require /nonexistent",
   OTEL_DENO: "true",
 };
 
@@ -145,10 +147,10 @@ Deno.test({
   async fn() {
     await using shipped = await Shipped.create();
     const ours = Object.keys(Deno.env.toObject()).filter((name) =>
-      /^(DENO_|OTEL_)/.test(name) && !(name in FOREIGN)
+      /^(DENO_|NODE_|OTEL_)/.test(name) && !(name in FOREIGN)
     );
     const without = ours.flatMap((name) => ["-u", name]);
-    const list = 'env | grep -E "^(DENO_|COMPLETE=|OTEL_)" | sort';
+    const list = 'env | grep -E "^(DENO_|NODE_|COMPLETE=|OTEL_)" | sort';
     const print = ["env", ...without, "sh", "-c", list];
     const { code, stdout, stderr } = await shipped.bed.guest(print, {
       options: ["-q"],
@@ -268,6 +270,29 @@ Deno.test({
       const { code, stdout, stderr } = await bare(line);
       assertEquals([code, stdout, stderr], [0, `${VERSION_TEXT}\n`, ""]);
     });
+  },
+});
+
+Deno.test({
+  name: "without /proc there is one line that says so, and exit code 1",
+  ...NEEDS,
+  async fn(t) {
+    const script = 'mount -t tmpfs none /proc && exec "$@"';
+    const source = [Deno.execPath(), "run", "--quiet", "--allow-all", `${PROJECT}/main.ts`];
+    const programs = { executable: [`${await madeFolder()}/tubetti`], "deno run": source };
+    for (const [name, program] of Object.entries(programs)) {
+      for (const args of [["-q", "--", "true"], ["-q", "4711"], ["--version"]]) {
+        await t.step(`${name}: ${args.join(" ")}`, async () => {
+          const line = ["unshare", "-m", "sh", "-c", script, "sh", ...program, "pasta", ...args];
+          const { code, stdout, stderr } = await run(line);
+          assertEquals([code, stdout], [1, ""]);
+          assertMatch(
+            stderr,
+            /^tubetti: open \/proc\/self\/\w+: ENOENT \(is \/proc mounted\?\)\n$/,
+          );
+        });
+      }
+    }
   },
 });
 

@@ -25,6 +25,7 @@ async function lacking(): Promise<string> {
     return "";
   } catch (error) {
     const message = (error as Error).message;
+    if (message.includes("[ERROR]")) return ""; // the bundler is there, and found something wrong
     if (!/registry|download|network|resolve host|dns|connect/i.test(message)) return "";
     return "needs esbuild from the npm registry";
   }

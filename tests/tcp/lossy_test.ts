@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assert, assertEquals } from "@std/assert";
 import { Ev, W } from "../../lib/tcp/words.ts";
+import { counted } from "../helpers/counted.ts";
 import { seeded } from "../wire/random.ts";
 import { ACK, FIN, PSH, RST, type Segment } from "./segment.ts";
 import {
@@ -98,6 +99,7 @@ for (let seed = 1; seed <= 40; seed++) {
       if (random(4) === 0) lossy.speak();
     }
     assertEquals(lossy.received, total);
+    const { flow } = guest;
     lossy.speak();
     lossy.speak();
     world.settle();
@@ -110,6 +112,7 @@ for (let seed = 1; seed <= 40; seed++) {
     guest.fin();
     world.settle();
     assertEquals(guest.flow, -1);
+    assertEquals(counted(world.table, flow), [0, total]); // not what was sent again, and no FIN
     assertEquals(server.receive(), 0);
   });
 }
@@ -150,6 +153,9 @@ for (let seed = 1; seed <= 8; seed++) {
       arrived += receive(server, got);
     }
     assertBytes(concat(got), up);
+    for (let k = 0; k < 20; k++) lossy.speak(); // one of them is not lost
+    world.settle();
+    assertEquals(counted(world.table, guest.flow), [total, total]);
   });
 }
 

@@ -15,6 +15,7 @@ import { SpliceBit, SpliceWord } from "../../lib/tcp/splice_words.ts";
 import { base } from "../../lib/tcp/words.ts";
 import { LOOPBACK4 } from "../../lib/wire/address.ts";
 import { address } from "../helpers/fake_context.ts";
+import { counted, phase } from "../helpers/counted.ts";
 import { descriptors } from "../helpers/drive_loop.ts";
 import { freePort, spec, SpliceWorld } from "./splice_world.ts";
 import { assertBytes, concat, HostSocket, pattern } from "./world.ts";
@@ -66,13 +67,15 @@ for (const v6 of [false, true]) {
       transfer(world, client, server, bytes);
       transfer(world, server, client, bytes);
     }
-    const words = world.table.data.subarray(base(0) + SpliceWord.BYTES);
     const total = [1, 2, 1000, 32_768, 32_769, 65_536, 100_000, 8 * MIB].reduce((a, b) => a + b);
-    assertEquals([...words.subarray(0, 4)], [total, 0, total, 0]);
+    assertEquals(counted(world.table), [total, total]);
+    assertEquals(phase(world.table), "open");
     client.close();
     assertEquals(readAll(world, server).end, 0);
+    assertEquals(phase(world.table), "closing");
     server.close();
     world.settle();
+    assertEquals(phase(world.table), "closed");
   });
 }
 
@@ -311,10 +314,13 @@ Deno.test("a reader that stops holds the writer back, costs nothing, and gets ev
   const before = world.events;
   for (let k = 0; k < 10; k++) world.turn(20);
   assert(world.events - before < 5, "asleep, but for what the kernels still have to say");
+  const delivered = counted(world.table)[0];
+  assert(delivered > 0 && delivered < sent, `${delivered} of ${sent}`); // the rest has not moved out
   client.shutdown();
   const { bytes, end } = readAll(world, server);
   assertBytes(bytes, data.subarray(0, sent));
   assertEquals(end, 0);
+  assertEquals([counted(world.table), phase(world.table)], [[sent, 0], "closing"]);
   server.close();
   client.close();
   world.settle();

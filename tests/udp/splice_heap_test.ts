@@ -8,11 +8,11 @@ import { assert, assertEquals } from "@std/assert";
 import { EventType } from "../../lib/context.ts";
 import { libc } from "../../lib/sys/libc.ts";
 import { udpEvent, udpListenEvent } from "../../lib/udp/mod.ts";
-import { base, W } from "../../lib/udp/state.ts";
+import { counted } from "../helpers/counted.ts";
 import { bytes, type HostSocket } from "./guest.ts";
 import { connect, FAMILIES, sendConnected, spliceTest, type SpliceWorld } from "./splice_world.ts";
 
-const BATCH = 16;
+const BATCH = 16, SIZE = 64;
 const LIMIT = 1 << 20;
 const ROUNDS = 100_000 / BATCH;
 
@@ -35,29 +35,30 @@ function run(
     }
   };
   for (let round = 0; round < rounds; round++) {
-    for (let n = 0; n < BATCH; n++) libc.send(client.fd, buffer, 64, 0);
+    for (let n = 0; n < BATCH; n++) libc.send(client.fd, buffer, SIZE, 0);
     turn();
-    for (let n = 0; n < BATCH; n++) libc.recv(server.fd, buffer, 64, 0);
-    for (let n = 0; n < BATCH; n++) libc.send(server.fd, buffer, 64, 0);
+    for (let n = 0; n < BATCH; n++) libc.recv(server.fd, buffer, SIZE, 0);
+    for (let n = 0; n < BATCH; n++) libc.send(server.fd, buffer, SIZE, 0);
     turn();
-    for (let n = 0; n < BATCH; n++) libc.recv(client.fd, buffer, 64, 0);
+    for (let n = 0; n < BATCH; n++) libc.recv(client.fd, buffer, SIZE, 0);
   }
 }
 
 for (const { ip, own, loopback } of FAMILIES) {
   spliceTest(`100,000 spliced ${ip} datagrams each way leave nothing on the heap`, (world) => {
     const server = world.inside(own), client = world.host(loopback);
-    const { port } = world.inbound(server.port), buffer = new Uint8Array(64);
+    const { port } = world.inbound(server.port), buffer = new Uint8Array(SIZE);
     connect(client, loopback, port);
     sendConnected(client, bytes(1));
     world.settle();
     connect(server, own, server.receive()!.port);
-    const { data } = world.state, counter = base(0) + W.DATAGRAMS_FROM_GUEST;
+    const { table } = world.guest.ctx;
     run(world, client, server, buffer, 1_000); // until it is compiled
-    const before = Deno.memoryUsage().heapUsed, count = data[counter];
+    const before = Deno.memoryUsage().heapUsed, [asked, answered] = counted(table);
     run(world, client, server, buffer, ROUNDS);
     const grown = Deno.memoryUsage().heapUsed - before;
-    assertEquals(data[counter] - count, ROUNDS * BATCH);
+    const bytesEach = ROUNDS * BATCH * SIZE;
+    assertEquals(counted(table), [asked + bytesEach, answered + bytesEach]);
     assert(grown < LIMIT, `${grown} bytes`);
   });
 }

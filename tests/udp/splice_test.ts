@@ -11,6 +11,7 @@ import { IPPROTO_UDP, setOption } from "../../lib/sys/socket.ts";
 import { SPLICE_MESSAGES } from "../../lib/udp/splice_state.ts";
 import { base, Flag, W } from "../../lib/udp/state.ts";
 import { ANY4, LOOPBACK4 } from "../../lib/wire/address.ts";
+import { counted } from "../helpers/counted.ts";
 import { address } from "../helpers/fake_context.ts";
 import { bytes, udpFrame } from "./guest.ts";
 import { connect, FAMILIES, sendConnected, spliceTest } from "./splice_world.ts";
@@ -41,9 +42,7 @@ for (const { ip, own, loopback, most } of FAMILIES) {
       const answer = client.receive()!;
       assertEquals([answer.payload, answer.from, answer.port], [bytes(60, 3), loopback, port]);
       assertEquals([world.guest.link.sentCount, world.guest.ctx.table.activeCount], [0, 1]);
-      const { data } = world.state, at = base(0);
-      assertEquals([data[at + W.DATAGRAMS_TO_GUEST], data[at + W.BYTES_TO_GUEST]], [1, 50]);
-      assertEquals([data[at + W.DATAGRAMS_FROM_GUEST], data[at + W.BYTES_FROM_GUEST]], [1, 60]);
+      assertEquals(counted(world.guest.ctx.table), [50, 60]);
       world.guest.ctx.table.verify();
     },
   );
@@ -61,9 +60,7 @@ for (const { ip, own, loopback, most } of FAMILIES) {
       world.settle();
       const answer = client.receive()!;
       assertEquals([answer.payload, answer.from, answer.port], [bytes(60, 3), loopback, port]);
-      const { data } = world.state, at = base(0);
-      assertEquals([data[at + W.DATAGRAMS_FROM_GUEST], data[at + W.BYTES_FROM_GUEST]], [1, 50]);
-      assertEquals([data[at + W.DATAGRAMS_TO_GUEST], data[at + W.BYTES_TO_GUEST]], [1, 60]);
+      assertEquals(counted(world.guest.ctx.table), [50, 60]);
     },
   );
 
@@ -117,7 +114,7 @@ for (const { ip, own, loopback, most } of FAMILIES) {
     const parts = server.receiveAll(), all = parts.flatMap(({ payload }) => [...payload]);
     assertEquals([parts.length, parts[40].payload.length], [41, 500]);
     assertEquals(Uint8Array.from(all), bytes(40_500));
-    assertEquals(world.state.data[base(0) + W.DATAGRAMS_TO_GUEST], 41);
+    assertEquals(counted(world.guest.ctx.table), [40_500, 0]);
     setOption(server.fd, IPPROTO_UDP, UDP_GRO, 1);
     assertEquals(sendConnected(client, bytes(40_500)), 0);
     world.settle();
@@ -158,7 +155,7 @@ spliceTest("datagrams of one size cross as one and are told apart again", (world
   };
   const got = send(), peer = got[0].port;
   assertEquals(got.map(({ payload }) => payload), sizes.map((size, n) => bytes(size, n)));
-  assertEquals(world.state.data[base(0) + W.DATAGRAMS_TO_GUEST], sizes.length);
+  assertEquals(counted(world.guest.ctx.table), [sizes.reduce((a, b) => a + b), 0]);
   setOption(server.fd, IPPROTO_UDP, UDP_GRO, 1); // sees what has crossed
   const crossed = send().map(({ payload }) => payload.length);
   assert(crossed.length < sizes.length && crossed.includes(30 * 1400 + 900), `${crossed}`);
@@ -185,6 +182,7 @@ spliceTest("a super-datagram that the way on refuses is sent in parts", (world) 
   const single = server.receiveAll().map(({ payload }) => payload);
   assertEquals(single, Array.from({ length: 100 }, (_, n) => bytes(1000, n)));
   assert(world.state.data[base(0) + W.FLAGS] & Flag.SINGLE, "was not refused");
+  assertEquals(counted(world.guest.ctx.table), [300 * 100 + 60_500 + 100 * 1000, 0]);
 }, {
   // the way to the guest's own address has an MTU too small for the segments
   commands: "link set lo up\nlink set lo mtu 800\naddr add 192.0.2.2/24 dev lo",

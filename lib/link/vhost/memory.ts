@@ -105,7 +105,7 @@ export class GuestMemory {
     const regions: Region[] = [];
     try {
       for (const [k, region] of table.entries()) {
-        const mapping = new SharedMapping(fds[k], region.mmapOffset, region.size);
+        const mapping = new SharedMapping(fds[k], { offset: region.mmapOffset, size: region.size });
         regions.push({ ...region, mapping });
       }
     } catch (error) {

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/**
+ * Decisions of a program: asks it, checks what it says, and keeps flows that it has to think about waiting.
+ *
+ * Theory of operation: a {@linkcode Decider} is asked once for each flow, when everything about it is known, and
+ * answers at once or later. Meanwhile the flow is held: nobody is told anything. `questions.ts` has what
+ * was asked and answered, `held_frames.ts` what the guest has sent meanwhile; the loop has it come in again
+ * when there is an answer, and accepted connections go on likewise (`tcp/held.ts`). A program that throws,
+ * or answers nonsense, has rejected the flow, and that is logged, as often as is bearable.
+ *
+ * @module
+ */
+import { getLogger } from "../std/log.ts";
+import { type FlowSide, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
+import { RateLimit } from "../sys/rate_limit.ts";
+import { formatAddress, isV4 } from "../wire/address.ts";
+import { IPPROTO_TCP, IPPROTO_UDP } from "../wire/ipv4.ts";
+import { checkAnswer, type Decider, type Decision, REJECTED } from "./decider.ts";
+import { HeldFrames } from "./held_frames.ts";
+import { Verdict } from "./policy_rules.ts";
+import type { FlowQuestion } from "./question.ts";
+import { Questions } from "./questions.ts";
+
+const COMPLAINTS_PER_SECOND = 1;
+/** Longest message of a program's error that is logged, in characters. */
+const MAX_MESSAGE = 200;
+
+/** What is asked beside what a flow's sides say. */
+export interface Known {
+  /** Names of an address of the host's side, latest first. */
+  namesOf(words: Int32Array, at: number, nowMs: number): string[];
+  /** Whether an address is a configured resolver's, and the port its. */
+  leadsToResolver(protocol: number, tgt: FlowSide): boolean;
+}
+
+/** The program of one instance. */
+export class Deciding {
+  readonly questions: Questions = new Questions();
+  readonly frames: HeldFrames = new HeldFrames();
+  /** What the last {@linkcode Deciding.decide} came to, unless that was HOLD. */
+  decision: Decision = REJECTED;
+  /** The question that the last HOLD was about. */
+  place = -1;
+  readonly #decider: Decider;
+  readonly #known: Known;
+  readonly #complaints = new RateLimit(COMPLAINTS_PER_SECOND);
+  #nowMs = 0;
+
+  constructor(decider: Decider, known: Known) {
+    this.#decider = decider;
+    this.#known = known;
+    this.questions.onDrop(this.frames);
+  }
+
+  /**
+   * Decides on a flow of the guest, or says that nothing is decided yet.
+   *
+   * @param ini, tgt as in `Policy.apply`
+   * @returns one of {@linkcode Verdict}
+   */
+  decide(nowMs: number, protocol: number, ini: FlowSide, tgt: FlowSide): number {
+    const { questions } = this;
+    this.#nowMs = nowMs;
+    this.decision = REJECTED;
+    let place = questions.find(protocol, ini, tgt, nowMs);
+    if (place < 0) {
+      place = questions.open(protocol, ini, tgt, nowMs);
+      if (place < 0) return this.#noRoom();
+      this.#ask(place, protocol, ini, tgt);
+    }
+    let decision = questions.decisionAt(place);
+    if (decision === null) {
+      this.place = place;
+      return Verdict.HOLD;
+    }
+    const { target } = decision;
+    if (target !== null && isV4(target) !== isV4(tgt.words, SIDE_EADDR)) {
+      decision = this.#complain(`target ${formatAddress(target)} is of the other family`, tgt);
+      questions.amend(place, decision);
+    }
+    this.decision = decision;
+    if (decision.verdict === Verdict.ALLOW) questions.end(place); // the flow itself stands for it now
+    return decision.verdict;
+  }
+
+  /** Asks about the flow at a place. */
+  #ask(place: number, protocol: number, ini: FlowSide, tgt: FlowSide): void {
+    const { questions } = this, id = questions.idOf(place);
+    let decision: Decision | null = null;
+    try {
+      const answer = this.#decider.decide(this.#question(protocol, ini, tgt), id);
+      if (answer !== null) decision = checkAnswer(answer);
+    } catch (error) {
+      decision = this.#complain(error, tgt);
+    }
+    // it may have called `answered`
+    if (decision !== null && questions.placeOf(id) === place) {
+      questions.settle(place, decision, this.#nowMs);
+    }
+  }
+
+  /**
+   * Takes an answer that was to come later.
+   *
+   * @param answer anything: what is wrong rejects the flow
+   * @returns false: nothing is waiting for it
+   */
+  answered(id: number, answer: unknown): boolean {
+    const place = this.questions.placeOf(id);
+    if (place < 0) return false;
+    let decision: Decision;
+    try {
+      decision = checkAnswer(answer);
+    } catch (error) {
+      decision = this.#complain(error, null);
+    }
+    this.questions.answer(place, decision);
+    return true;
+  }
+
+  #noRoom(): number {
+    if (this.#complaints.allow(this.#nowMs)) {
+      getLogger().warn(`Policy: ${this.questions.asked} answers are awaited: flow dropped`);
+    }
+    return Verdict.DROP;
+  }
+
+  /** Says what is wrong with an answer. @returns what it counts as */
+  #complain(error: unknown, tgt: FlowSide | null): Decision {
+    if (!this.#complaints.allow(this.#nowMs)) return REJECTED;
+    const where = tgt === null
+      ? ""
+      : ` to ${formatAddress(tgt.words, SIDE_EADDR)} port ${tgt.eport}`;
+    getLogger().error(`Policy: flow${where} rejected: ${firstLine(error)}`);
+    return REJECTED;
+  }
+
+  #question(protocol: number, ini: FlowSide, tgt: FlowSide): FlowQuestion {
+    const kind = protocol === IPPROTO_TCP ? "tcp" : protocol === IPPROTO_UDP ? "udp" : "icmp";
+    const ping = kind === "icmp";
+    return {
+      protocol: kind,
+      via: ini.pif === Pif.TAP ? "tap" : "namespace",
+      source: formatAddress(ini.words, SIDE_EADDR),
+      sourcePort: ini.eport,
+      address: formatAddress(tgt.words, SIDE_EADDR),
+      port: ping ? 0 : tgt.eport,
+      namedAddress: formatAddress(ini.words, SIDE_OADDR),
+      namedPort: ping ? 0 : ini.oport,
+      names: this.#known.namesOf(tgt.words, SIDE_EADDR, this.#nowMs),
+      resolver: this.#known.leadsToResolver(protocol, tgt),
+    };
+  }
+}
+
+/** What somebody else's error says, in one line. */
+function firstLine(error: unknown): string {
+  let text: string;
+  try {
+    text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  } catch {
+    text = "an error that cannot be shown";
+  }
+  return text.split("\n", 1)[0].slice(0, MAX_MESSAGE);
+}

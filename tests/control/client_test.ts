@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/** The controller's side of the protocol, with lines made here. */
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { ConfigError } from "../../lib/config/error.ts";
+import { ControlClient, type PolicyFunction } from "../../lib/control/client.ts";
+import { InstanceClosedError } from "../../lib/control/instance_handle.ts";
+import { MAX_LINE, type Ready } from "../../lib/control/protocol.ts";
+import { flow, QUESTION, READY } from "./fake.ts";
+
+const CLOSED = new InstanceClosedError({ success: true, code: 0, signal: null });
+/** Lets promises that are settled already go on. */
+const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
+
+/** A client, what it has sent and been told, and a way to speak to it. */
+function world(policy?: PolicyFunction) {
+  const sent: Record<string, unknown>[] = [];
+  const told: (Ready | Error)[] = [];
+  const policyErrors: unknown[] = [];
+  const client = new ControlClient({
+    send: (bytes) => sent.push(JSON.parse(new TextDecoder().decode(bytes))),
+    ready: (ready) => told.push(ready),
+    failed: (error) => told.push(error),
+    policy,
+    policyFailed: (error) => policyErrors.push(error),
+  });
+  const hear = (...notices: unknown[]) =>
+    client.take(new TextEncoder().encode(notices.map((n) => `${JSON.stringify(n)}\n`).join("")));
+  return { client, sent, told, policyErrors, hear };
+}
+
+Deno.test("ControlClient.request() finds its reply among others", async () => {
+  const { client, sent, hear } = world();
+  const rule = { protocol: "tcp", ports: "80" } as const;
+  const first = client.request({ do: "forward.add", rule });
+  const second = client.request({ do: "forward.list" });
+  assertEquals(sent, [{ id: 1, do: "forward.add", rule }, { id: 2, do: "forward.list" }]);
+  hear({ reply: 9, result: "nobody's" }, { reply: 2, result: [] }, { reply: 1, result: null });
+  assertEquals([await first, await second], [null, []]);
+});
+
+Deno.test("ControlClient.request() throws the error of a reply, from where it was asked", async () => {
+  const { client, hear } = world();
+  const asking = (function asksForIt() {
+    return client.request({ do: "forward.list" });
+  })();
+  hear({ reply: 1, error: { name: "ConfigError", message: "no such rule" } });
+  const error = await assertRejects(() => asking, ConfigError, "no such rule");
+  assert(error.stack!.startsWith("ConfigError: no such rule\n"), error.stack);
+});
+
+Deno.test("ControlClient.request() is refused when it is too long for an instance", async () => {
+  const { client, sent } = world();
+  const ports = "8000,".repeat(MAX_LINE / 5);
+  const rule = { protocol: "tcp", ports } as const;
+  await assertRejects(() => client.request({ do: "forward.add", rule }), RangeError, "more than");
+  assertEquals(sent, []);
+});
+
+Deno.test("ControlClient takes lines in pieces of any size", () => {
+  const { client, told } = world();
+  const bytes = new TextEncoder().encode(
+    `${JSON.stringify({ ready: { ...READY, interface: "ü" } })}\n`,
+  );
+  for (const byte of bytes) client.take(Uint8Array.of(byte));
+  assertEquals(told, [{ ...READY, interface: "ü" }]);
+});
+
+Deno.test("ControlClient.take() throws at what is no notice", () => {
+  for (const text of ["}\n", "\n", "null\n", "3\n"]) {
+    assertThrows(() => world().client.take(new TextEncoder().encode(text)), Error);
+  }
+  const { client } = world();
+  client.take(new Uint8Array(1 << 24).fill(0x20));
+  assertThrows(() => client.take(new Uint8Array(1).fill(0x20)), RangeError, "too long");
+});
+
+Deno.test("ControlClient asks for events while somebody wants them", async () => {
+  const { client, sent, hear } = world();
+  const [first, second] = [client.events(), client.events()];
+  hear({ opened: flow(1) }, { lost: 3 }, { closed: flow(1) });
+  await first.return();
+  assertEquals(sent, [{ id: 1, do: "events", on: true }]);
+  hear({ opened: flow(2) });
+  const kinds = [];
+  for await (const event of second) {
+    kinds.push(event.kind);
+    if (kinds.length === 4) break;
+  }
+  assertEquals(kinds, ["opened", "lost", "closed", "opened"]);
+  assertEquals(sent.slice(1), [{ id: 2, do: "events", on: false }]);
+  client.events();
+  assertEquals(sent.at(-1), { id: 3, do: "events", on: true });
+});
+
+Deno.test("ControlClient asks the policy and sends its answer", async () => {
+  const { sent, policyErrors, hear } = world(async ({ port }) => {
+    await turn();
+    return port === 80 ? "allow" : { verdict: "drop", label: "other" };
+  });
+  hear({ ask: 5, flow: QUESTION }, { ask: 6, flow: { ...QUESTION, port: 81 } });
+  await turn();
+  await turn();
+  assertEquals(sent, [
+    { answer: 5, decision: "allow" },
+    { answer: 6, decision: { verdict: "drop", label: "other" } },
+  ]);
+  assertEquals(policyErrors, []);
+});
+
+Deno.test("ControlClient rejects the flow when the policy throws, rejects or talks nonsense", async () => {
+  const policies: [PolicyFunction, string][] = [
+    [() => {
+      throw new Error("thrown");
+    }, "thrown"],
+    [() => Promise.reject(new Error("rejected")), "rejected"],
+    [() => undefined as never, "198.51.100.1 port 80: undefined is no answer"],
+    [() => "yes" as never, '"yes" is no answer (allow, reject, prohibit, drop)'],
+    [() => null as never, "null is no answer"],
+    [() => ({ verdict: "maybe" }) as never, '{"verdict":"maybe"} is no answer'],
+    [() => ({ verdict: "allow", label: "x".repeat(MAX_LINE) }), "more than"],
+  ];
+  for (const [policy, message] of policies) {
+    const { sent, policyErrors, hear } = world(policy);
+    hear({ ask: 1, flow: QUESTION });
+    await turn();
+    assertEquals(sent, [{ answer: 1, decision: "reject" }]);
+    assert(`${policyErrors[0]}`.includes(message), `${policyErrors[0]}`);
+  }
+});
+
+Deno.test("ControlClient.end() tells everybody who waits, and sends nothing any more", async () => {
+  const { promise, resolve } = Promise.withResolvers<"allow">();
+  const { client, sent, policyErrors, hear } = world(() => promise);
+  const stream = client.events();
+  hear({ opened: flow(1) }, { ask: 1, flow: QUESTION });
+  const asking = client.request({ do: "forward.list" });
+  client.end(CLOSED);
+  await assertRejects(() => asking, InstanceClosedError, "has ended with exit code 0");
+  assertEquals((await Array.fromAsync(stream)).length, 1);
+  const before = sent.length;
+  resolve("allow");
+  await assertRejects(() => client.request({ do: "close" }), InstanceClosedError);
+  assertEquals(await Array.fromAsync(client.events()), []);
+  await turn();
+  assertEquals([sent.length, policyErrors.length], [before, 0]);
+});
