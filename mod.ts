@@ -19,7 +19,7 @@
  * - **Wire formats**: {@linkcode wire}, which has them all: Ethernet, ARP, IPv4, IPv6, TCP, UDP, ICMP, NDP, DHCP, DNS,
  *   pcap. Addresses, checksums, {@linkcode Packet} and {@linkcode parseIp} are also here.
  * - **Port rules**: {@linkcode parsePortSpec}, {@linkcode addPortSpec}, {@linkcode formatPortRules}.
- * - **Policy**: {@linkcode parsePolicyRule}, {@linkcode Policy}: which flows may begin.
+ * - **Policy rules**: {@linkcode parsePolicyRule}: which flows may begin.
  * - **Instances**: {@linkcode spawn} and {@linkcode attach} start one and give an {@linkcode Instance}: its flows, events,
  *   forwarded ports, and a policy that is a function of the script.
  *
@@ -40,7 +40,13 @@ export * from "./lib/wire/checksum.ts";
 export * from "./lib/wire/packet.ts";
 export * as wire from "./lib/wire/mod.ts";
 export * from "./lib/forward/ports.ts";
-export * from "./lib/forward/policy.ts";
+export {
+  type NamePattern,
+  parsePolicyRule,
+  type PolicyRule,
+  PolicyRuleError,
+  Verdict,
+} from "./lib/forward/policy_rules.ts";
 export * from "./lib/control/spawn.ts";
 export type * from "./lib/flow/snapshot.ts";
 export type * from "./lib/forward/question.ts";

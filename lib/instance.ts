@@ -263,5 +263,7 @@ export function runInstance(served: Served, surroundings: Surroundings): number 
   udpDescriptors(ctx, descriptors - openDescriptors());
   if (forwarder.scans) loop.everySecond(() => forwarder.scan());
   if (memory) giveControl(ctx, forwarder, served, surroundings, memory);
-  return finishStart(served, surroundings) ?? loop.run();
+  const code = finishStart(served, surroundings) ?? loop.run();
+  control?.finish();
+  return code;
 }

@@ -3,9 +3,10 @@
  * `deno task test [GROUP…] [--filter TEXT] [FILE…]`: runs the tests and ends with one plain line,
  * `N passed, N failed` and, where some were, `, N skipped`.
  *
- * Groups, all but `check` by default: `check` (format, lint, types), `unit`, `doc` (examples of the
- * documentation), `netns` (real namespaces, one file after the other), `vm` (real guests). A FILE under `tests/` runs
- * just that. Debian packages that tests need are installed when this runs as root.
+ * Groups, all but `check` by default: `check` (format, lint, types, undocumented exports), `unit`, `doc`
+ * (examples of the documentation), `netns` (real namespaces, one file after the other), `vm` (real
+ * guests). A FILE under `tests/` runs just that. Debian packages that tests need are installed when this
+ * runs as root.
  *
  * With `--ci`, `check` comes first, and a test that is skipped for a reason not in
  * {@linkcode ALLOWED_SKIPS} counts as failed.
@@ -31,6 +32,7 @@ const CHECKS: readonly (readonly string[])[] = [
   ["fmt", "--check"],
   ["lint"],
   ["check", "main.ts", "mod.ts", "lib", "tests", "scripts"],
+  ["doc", "--lint", "mod.ts"],
 ];
 
 interface Counts {

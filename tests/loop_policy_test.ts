@@ -25,10 +25,18 @@ class Thinking implements Disposable {
       return this.think(flow);
     },
   });
-  readonly driver = new LoopDriver({ policy: this.policy, capacity: 4096 });
+  readonly driver: LoopDriver;
   readonly server = new HostSocket(LOOPBACK4);
-  readonly #before = descriptors();
+  readonly #before: number;
+  /** Closed in the end. */
+  readonly others: HostSocket[];
   think: (flow: FlowQuestion) => FlowAnswer | null = () => null;
+
+  constructor(others: HostSocket[] = [], capacity = 4096) {
+    this.others = [this.server, ...others];
+    this.driver = new LoopDriver({ policy: this.policy, capacity });
+    this.#before = descriptors();
+  }
 
   /** Answers question `k`, and lets the loop go on. @returns the frames it sent */
   answer(k: number, answer: FlowAnswer) {
@@ -50,7 +58,7 @@ class Thinking implements Disposable {
     this.driver.expire();
     assertEquals(descriptors(), this.#before);
     this.driver.close();
-    this.server.close();
+    for (const socket of this.others) socket.close();
   }
 }
 
@@ -63,7 +71,7 @@ function listener(): { server: HostSocket; syn: Uint8Array<ArrayBuffer> } {
 
 Deno.test("a SYN is held until it is allowed, and answered then at once", () => {
   const { server, syn } = listener();
-  using thinking = new Thinking();
+  using thinking = new Thinking([server]);
   const { driver } = thinking;
   for (let k = 0; k < 3; k++) assertEquals(driver.serve(syn), []);
   assertEquals([driver.takeStarted(), thinking.asked.length], [[], 1]);
@@ -73,7 +81,6 @@ Deno.test("a SYN is held until it is allowed, and answered then at once", () => 
   driver.serve(syn);
   assertEquals([driver.takeStarted(), thinking.asked.length], [[], 1]);
   driver.serve(buildSegment({ sport: PORT, dport: server.port, seq: 10, flags: RST }));
-  server.close();
 });
 
 Deno.test("a SYN is held until it is denied, and answered by RST, ICMP or nothing", () => {
@@ -122,7 +129,7 @@ Deno.test("an echo request is held, and a denied datagram answered by ICMP then"
 
 Deno.test("a redirected flow that was held goes to its target, its neighbour does not", () => {
   const other = new HostSocket(LOOPBACK4);
-  using thinking = new Thinking();
+  using thinking = new Thinking([other]);
   const { driver } = thinking;
   driver.serve(thinking.datagram(bytes(3)), thinking.datagram(bytes(4), PORT + 1));
   thinking.policy.answered(thinking.asked[1]!.id, "allow");
@@ -130,7 +137,6 @@ Deno.test("a redirected flow that was held goes to its target, its neighbour doe
   assertEquals(other.receiveAll().map(({ payload }) => payload), [bytes(3)]);
   assertEquals(thinking.received(), [bytes(4)]);
   assertEquals(driver.takeStarted(), [FlowType.UDP, FlowType.UDP]);
-  other.close();
 });
 
 Deno.test("an answer to one source is not another's, nor to the same one's other port", () => {
@@ -176,17 +182,16 @@ Deno.test("a flow without an answer is forgotten, and the loop does not wait for
 });
 
 Deno.test("frames whose flow could not begin do not go round and round", () => {
-  using thinking = new Thinking();
-  const { driver } = thinking, { socket } = libc;
+  using thinking = new Thinking([], 1);
+  const { driver } = thinking;
+  thinking.think = ({ sourcePort }) => sourcePort === PORT ? null : "allow";
+  driver.serve(thinking.datagram(bytes(2), PORT + 1)); // takes the only place in the table
   driver.serve(thinking.datagram(bytes(3)), thinking.datagram(bytes(4)));
-  libc.socket = () => -1;
-  try {
-    thinking.answer(0, "allow");
-  } finally {
-    libc.socket = socket;
-  }
-  assertEquals([thinking.received(), thinking.asked.length], [[], 2], "the second one asks anew");
   thinking.answer(1, "allow");
+  assertEquals([thinking.received(), thinking.asked.length], [[bytes(2)], 3], "asked anew");
+  assertEquals(thinking.answer(2, "reject"), []);
+  driver.expire();
+  thinking.think = () => "allow";
   driver.serve(thinking.datagram(bytes(5)));
   assertEquals(thinking.received(), [bytes(5)]);
 });

@@ -8,6 +8,7 @@
 
 /** A configuration that cannot be used; the message is one line, without the program's name. */
 export class ConfigError extends Error {
+  /** Name of the class. */
   override readonly name = "ConfigError";
 }
 

@@ -8,22 +8,21 @@ import { ConfigError } from "../config/error.ts";
 import type { FlowQuestion } from "../forward/question.ts";
 import type { PolicyFunction } from "./client.ts";
 
-/** One, several or none. */
-type Texts = string | readonly string[];
+/** One text, several or none. */
+export type Texts = string | readonly string[];
 
 /** What instances of all kinds have. They mean what the options of the command line do. */
 export interface InstanceOptions {
   /**
-   * Ports of the host that lead to the guest (`-t`, `-u`), such as `"8080:80"`. None for `[]`. Unless given: those
-   * that programs in the guest listen on, none for a virtual machine; UDP follows TCP.
+   * TCP ports of the host that lead to the guest (`-t`), such as `"8080:80"`. None for `[]`. Unless given: those
+   * that programs in the guest listen on, none for a virtual machine.
    */
   readonly tcp?: Texts;
+  /** UDP ports, likewise (`-u`). Unless given: as for TCP, and the numbers of TCP's. */
   readonly udp?: Texts;
-  /**
-   * What the guest may reach: rules of `--deny-out` and `--allow-out`, such as `"*.example.com:443/tcp"`. Those that
-   * deny are looked at first; {@linkcode args} can have them in another order.
-   */
+  /** What the guest may not reach: rules of `--deny-out`, such as `"10.0.0.0/8"`. They come before {@linkcode allowOut}. */
   readonly denyOut?: Texts;
+  /** What it may reach: rules of `--allow-out`, such as `"*.example.com:443/tcp"`. Another order takes {@linkcode args}. */
   readonly allowOut?: Texts;
   /**
    * Decides on each flow that no rule of {@linkcode denyOut} and {@linkcode allowOut} is about: a function of
@@ -32,11 +31,11 @@ export interface InstanceOptions {
    * waits for its answer, for 30 seconds at most. A flow for which it throws is rejected.
    */
   readonly policy?: PolicyFunction | URL | string;
-  /** Told when {@linkcode policy} has thrown or answered nonsense. Unless given: console.error. */
+  /** Told when {@linkcode policy} has thrown or answered nonsense. Unless given: `console.error`, for at most ten a second. */
   readonly onPolicyError?: (error: unknown, flow: FlowQuestion) => void;
   /** Further options as on the command line, such as `["--mtu", "1500"]`. */
   readonly args?: readonly string[];
-  /** Messages below warnings are left out (`-q`): true unless given. */
+  /** Whether messages below warnings are left out (`-q`): true unless given. */
   readonly quiet?: boolean;
   /**
    * The program and what comes before `pasta` or `passt` on its command line, such as `["/usr/bin/tubetti"]`.
@@ -47,12 +46,15 @@ export interface InstanceOptions {
   readonly cwd?: string | URL;
   /** Variables in addition to the script's own, or with {@linkcode clearEnv} in place of them. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Whether the script's own variables are left out. */
   readonly clearEnv?: boolean;
   /** Ends the instance by SIGTERM. */
   readonly signal?: AbortSignal;
-  /** Standard streams: `inherit` unless given, `null` for stdin of what is attached. */
+  /** Where the command reads. Unless given: `inherit`; `null` for what is attached. */
   readonly stdin?: Stdio;
+  /** Where it writes. Unless given: `inherit`. */
   readonly stdout?: Stdio;
+  /** Where its errors and our messages go. Unless given: `inherit`. */
   readonly stderr?: Stdio;
 }
 
@@ -66,8 +68,9 @@ export interface NamespaceOptions extends InstanceOptions {
    * DHCP client in the namespace can do that.
    */
   readonly configNet?: boolean;
-  /** Ports of the guest's loopback that lead to the host's (`-T`, `-U`). None for `[]`; unless given: auto. */
+  /** TCP ports of the guest's loopback that lead to the host's (`-T`). None for `[]`. Unless given: `auto`. */
   readonly tcpNs?: Texts;
+  /** UDP ports, likewise (`-U`). Unless given: `auto`, and the numbers of TCP's. */
   readonly udpNs?: Texts;
 }
 
@@ -77,14 +80,30 @@ export interface SpawnOptions extends NamespaceOptions {
   readonly command?: readonly string[];
 }
 
-/** A namespace or virtual machine that others have made, and its network. */
-export type AttachOptions =
-  /** The namespaces of a process. */
-  | NamespaceOptions & { readonly pid: number }
-  /** A network namespace by path, or by its name in ip-netns(8); and the user namespace that it belongs to. */
-  | NamespaceOptions & { readonly netns: string; readonly userns?: string }
-  /** A virtual machine, whose hypervisor connects to this UNIX socket. */
-  | InstanceOptions & { readonly socket: string; readonly vhostUser?: boolean };
+/** The namespaces of a process. */
+export interface AttachProcess extends NamespaceOptions {
+  /** Its number. */
+  readonly pid: number;
+}
+
+/** A network namespace that has a name. */
+export interface AttachNamespace extends NamespaceOptions {
+  /** Its path, or its name in ip-netns(8). */
+  readonly netns: string;
+  /** Path of the user namespace that it belongs to, unless that is ours. */
+  readonly userns?: string;
+}
+
+/** A virtual machine. */
+export interface AttachMachine extends InstanceOptions {
+  /** UNIX socket that its hypervisor connects to. */
+  readonly socket: string;
+  /** Whether it does so by vhost-user. */
+  readonly vhostUser?: boolean;
+}
+
+/** A namespace or virtual machine that others have made. */
+export type AttachOptions = AttachProcess | AttachNamespace | AttachMachine;
 
 const list = (texts: Texts): readonly string[] => typeof texts === "string" ? [texts] : texts;
 

@@ -21,6 +21,7 @@ function projectFile(name: string): string {
 /**
  * The command that runs `main.ts` with the deno that runs this script, whatever folder it is in.
  *
+ * @param standalone whether we are an executable of `deno compile`
  * @throws ConfigError in an executable of `deno compile`, which runs no other script
  * @example
  * ```ts
@@ -32,8 +33,8 @@ function projectFile(name: string): string {
  * assertMatch(program.at(-1)!, /\/main\.ts$/);
  * ```
  */
-export function ownProgram(): string[] {
-  if (Deno.build.standalone) {
+export function ownProgram(standalone: boolean = Deno.build.standalone): string[] {
+  if (standalone) {
     throw new ConfigError(
       `program: needed, as ${Deno.execPath()} is not deno: ["tubetti"], for example`,
     );

@@ -3,8 +3,8 @@
  * What an instance and its controller say to each other.
  *
  * Theory of operation: they share a connected UNIX stream socket (`--control FD`). Each message is a line of JSON,
- * either way. The controller's requests carry a number, which is in the reply; what the instance says of
- * itself carries none. Requests that are there when the instance starts are done before its guest
+ * either way. The controller's requests carry a number from 1 on, which is in the reply; a line of which no
+ * number can be read is refused with 0. What the instance says of itself carries none. Requests that are there when the instance starts are done before its guest
  * runs, so that nothing is missed. The instance never waits for its controller: events that it does not
  * read in time are left out, and their number is said. When the controller has gone, the instance ends.
  *
@@ -20,6 +20,7 @@ export const MAX_LINE = 65536;
 export interface ForwardRule {
   /** `host`: ports of the host lead to the guest (`-t`, `-u`); `guest`: the other way (`-T`, `-U`). Default: host. */
   readonly from?: "host" | "guest";
+  /** Ports of each have rules of their own. */
   readonly protocol: "tcp" | "udp";
   /** As on the command line: `8080`, `8080:80`, `127.0.0.1/8000-8010:9000-9010`. No `auto` and no `all`. */
   readonly ports: string;
@@ -27,7 +28,9 @@ export interface ForwardRule {
 
 /** A rule in force. */
 export interface ForwardEntry {
+  /** Whose ports they are. */
   readonly from: "host" | "guest";
+  /** Ports of each have rules of their own. */
   readonly protocol: "tcp" | "udp";
   /** `auto` and `all` are possible here. */
   readonly ports: string;
@@ -60,14 +63,15 @@ export interface ErrorRecord {
   readonly exitCode?: number;
 }
 
-/** All is in place, and the guest is about to run. */
+/** All is in place, and the guest runs. */
 export interface Ready {
   /** Number of the instance's process. */
   readonly pid: number;
   /** Name of the interface in the namespace; null: the guest is a virtual machine. */
   readonly interface: string | null;
-  /** The guest's addresses; null: the family is off. */
+  /** The guest's IPv4 address; null: it has none. */
   readonly address4: string | null;
+  /** The guest's IPv6 address; null: it has none. */
   readonly address6: string | null;
   /** Path of the socket that a hypervisor connects to; null: none. */
   readonly socket: string | null;

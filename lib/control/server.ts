@@ -15,8 +15,10 @@ import { FlowReader } from "../flow/reader.ts";
 import type { FlowTable } from "../flow/table.ts";
 import type { Decider } from "../forward/decider.ts";
 import type { FlowAnswer, FlowQuestion } from "../forward/question.ts";
+import { monotonicMs } from "../sys/clock.ts";
 import { EPOLL, type Epoll } from "../sys/epoll.ts";
 import { SysError } from "../sys/errno.ts";
+import { waitWritable } from "../sys/poll.ts";
 import { Channel, type LineHandler } from "./channel.ts";
 import { errorRecord } from "./error_record.ts";
 import { type Changeable, ForwardControl, type ForwardOptions } from "./forward_control.ts";
@@ -25,6 +27,8 @@ import { NO_ID, readMessage, RequestError } from "./requests.ts";
 
 /** Our exit code when the controller has asked for the end. */
 const CLOSED = 0;
+/** How long an instance that has ended waits for its controller to read. */
+const LAST_WORDS_MS = 1000;
 
 /** What a server steers. */
 export interface Steered {
@@ -92,15 +96,42 @@ export class ControlServer {
     return this.flush() ?? code;
   }
 
-  /** The guest runs. */
+  /** The guest runs. The first turn of the loop may be long in coming. */
   ready(ready: Ready): void {
     this.#say({ ready });
+    this.flush();
   }
 
   /** There will be no instance. To be called last. */
   failed(error: unknown): void {
     this.#say({ failed: errorRecord(error) });
     this.#channel.flush();
+  }
+
+  /**
+   * The instance has ended: what its flows have come to is said, so that no byte of theirs is missing. Waits for
+   * the controller, but not for long.
+   */
+  finish(): void {
+    const deadline = monotonicMs() + LAST_WORDS_MS;
+    const isWatched = this.#steered?.table.observer === this.#observer;
+    const flows = isWatched ? this.#reader!.flows(this.#steered!.clock()) : [];
+    for (const flow of flows) {
+      if (this.#channel.full) this.#drain(deadline);
+      if (this.#channel.full) this.#lost++;
+      else this.#say({ closed: flow });
+    }
+    if (this.#lost > 0) this.#say({ lost: this.#lost });
+    this.#drain(deadline);
+  }
+
+  /** Writes what waits, until some time. */
+  #drain(deadline: number): void {
+    const channel = this.#channel;
+    for (channel.flush(); channel.waiting > 0; channel.flush()) {
+      const left = Math.ceil(deadline - monotonicMs());
+      if (left <= 0 || !waitWritable(channel.fd, left)) return;
+    }
   }
 
   /** Hangs up. */

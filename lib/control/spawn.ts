@@ -2,17 +2,18 @@
 /**
  * Instances started and steered from a script.
  *
- * ```ts ignore
- * import { spawn } from "./mod.ts";
+ * ```ts
+ * import { spawn } from "./spawn.ts";
  *
- * await using guest = spawn({
- *   command: ["curl", "-s", "https://www.example.com/"],
- *   policy: ({ names, port }) => names.includes("www.example.com") && port === 443 ? "allow" : "reject",
+ * const guest = spawn({
+ *   command: ["bash", "-c", "exec 3<>/dev/tcp/192.0.2.66/80"],
+ *   policy: ({ address, port }) => address === "198.51.100.1" && port === 443 ? "allow" : "reject",
+ *   stderr: "null",
  * });
  * for await (const event of guest.events()) {
- *   if (event.kind === "closed") console.log(event.flow.target.address, event.flow.bytesFromTarget);
+ *   if (event.kind === "closed") console.log(event.flow.target, event.flow.bytesFromTarget);
  * }
- * const { code } = await guest.status;
+ * console.log((await guest.status).code); // 1: connection refused
  * ```
  *
  * Scripts need `deno run --allow-all`: an instance is a process, and its flow table is memory that the
@@ -26,18 +27,24 @@ import {
   spawnArguments,
   type SpawnOptions,
 } from "./arguments.ts";
-import { DESCRIPTOR_OPTIONS, type Instance, startInstance } from "./instance_handle.ts";
+import { DESCRIPTOR_OPTIONS } from "./child.ts";
+import type { Instance } from "./instance.ts";
+import { startInstance } from "./instance_handle.ts";
 
 export type {
+  AttachMachine,
+  AttachNamespace,
   AttachOptions,
+  AttachProcess,
   InstanceOptions,
   NamespaceOptions,
   SpawnOptions,
   Stdio,
+  Texts,
 } from "./arguments.ts";
 export type { PolicyFunction } from "./client.ts";
 export type { EventOptions, FlowEvent } from "./event_stream.ts";
-export { type Forwarding, type Instance, InstanceClosedError } from "./instance_handle.ts";
+export { type Forwarding, type Instance, InstanceClosedError } from "./instance.ts";
 export type { ForwardEntry, ForwardRule, Ready } from "./protocol.ts";
 
 /**
@@ -58,7 +65,7 @@ export type { ForwardEntry, ForwardRule, Ready } from "./protocol.ts";
  * ```
  */
 export function spawn(options: SpawnOptions = {}): Instance {
-  return startInstance(spawnArguments(options, DESCRIPTOR_OPTIONS), options);
+  return startInstance(spawnArguments(options, DESCRIPTOR_OPTIONS), options, spawn);
 }
 
 /**
@@ -73,14 +80,18 @@ export function spawn(options: SpawnOptions = {}): Instance {
  * import { attach } from "./spawn.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const unshare = new Deno.Command("unshare", { args: ["-rn", "cat"], stdin: "piped" }).spawn();
- * await using instance = attach({ pid: unshare.pid, tcp: [] });
- * assertEquals((await instance.ready).socket, null);
- * assertEquals([...instance.flows()], []);
- * await unshare.stdin.close();
- * await unshare.status;
+ * const socket = `${Deno.makeTempDirSync()}/vm.socket`;
+ * await using machine = attach({ socket, tcp: "2222:22" });
+ * assertEquals((await machine.ready).socket, socket);
+ * // qemu-system-x86_64 ... -netdev stream,id=n,server=off,addr.type=unix,addr.path=SOCKET
+ * assertEquals([...machine.flows()], []);
+ * assertEquals((await machine.close()).code, 0);
  * ```
  */
 export function attach(options: AttachOptions): Instance {
-  return startInstance(attachArguments(options, DESCRIPTOR_OPTIONS), { stdin: "null", ...options });
+  return startInstance(
+    attachArguments(options, DESCRIPTOR_OPTIONS),
+    { stdin: "null", ...options },
+    attach,
+  );
 }

@@ -46,7 +46,7 @@ export const MAX_TYPES = 256;
 /** Longest text, in bytes of UTF-8. */
 export const MAX_TEXT_BYTES = 63;
 /** Bytes of a text's slot: its length, then the text. */
-export const TEXT_SLOT = 1 + MAX_TEXT_BYTES;
+export const TEXT_SLOT: number = 1 + MAX_TEXT_BYTES;
 
 const HEADER_BYTES = 64; // so that with the labels it takes 64 KiB
 const WORD_BYTES = 4;
@@ -69,8 +69,9 @@ export interface FlowViews {
   readonly sides: Int32Array;
   /** Type-specific words of flow `i` start at `i * DATA_WORDS`. */
   readonly data: Int32Array;
-  /** {@linkcode sides} and {@linkcode data} eight bytes at a time, to clear them. */
+  /** {@linkcode sides} eight bytes at a time, to clear them. */
   readonly sideDoubles: Float64Array;
+  /** {@linkcode data} eight bytes at a time, to clear them. */
   readonly dataDoubles: Float64Array;
   /** `n` and `next` of a free cluster that starts at `i`, at `2 * i` and `2 * i + 1`. */
   readonly free: Int32Array;

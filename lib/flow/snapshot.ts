@@ -27,11 +27,13 @@ export const FLOW_PHASES: readonly FlowPhase[] = ["opening", "open", "closing", 
 export interface SideSnapshot {
   /** The interface: `TAP`, `HOST` or `SPLICE` (sockets in the guest's namespace). */
   readonly pif: string;
-  /** The remote party's address, and its port; of a ping, the identifier. */
+  /** The remote party's address. */
   readonly address: string;
+  /** Its port; of a ping, the identifier. */
   readonly port: number;
-  /** The address and port that we use towards it. */
+  /** The address that we use towards it. */
   readonly ourAddress: string;
+  /** The port that we use towards it. */
   readonly ourPort: number;
 }
 
@@ -45,13 +47,15 @@ export interface FlowSnapshot {
   readonly type: string;
   /** IP protocol number: 6, 17, 1 or 58; 0 for a type of one's own. */
   readonly protocol: number;
+  /** How far it is. */
   readonly state: FlowPhase;
   /** Who began it. */
   readonly initiator: SideSnapshot;
   /** Where it goes. */
   readonly target: SideSnapshot;
-  /** Payload bytes that came from the initiator, and from the target. */
+  /** Payload bytes that came from the initiator. */
   readonly bytesFromInitiator: number;
+  /** Payload bytes that came from the target. */
   readonly bytesFromTarget: number;
   /** Milliseconds since it began. */
   readonly ageMs: number;

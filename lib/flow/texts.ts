@@ -48,7 +48,11 @@ export class FlowLabels {
   readonly #texts: Uint8Array;
   readonly #ids: Map<string, number> = new Map();
 
-  /** @param texts zeroes, {@linkcode TEXT_SLOT} bytes for each */
+  /**
+   * Takes a table without labels.
+   *
+   * @param texts zeroes, {@linkcode TEXT_SLOT} bytes for each
+   */
   constructor(texts: Uint8Array) {
     this.#texts = texts;
   }

@@ -113,6 +113,7 @@ export interface FlowObserver {
 
 /** A step that the table's rules forbid, or a broken invariant: always a bug of the caller. */
 export class FlowError extends Error {
+  /** Name of the class. */
   override readonly name = "FlowError";
   /** Entry concerned; -1 when it is the table as a whole. */
   readonly index: number;

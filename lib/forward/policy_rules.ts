@@ -48,6 +48,7 @@ export const Verdict = {
 
 /** Text that is no rule: one line that names the wrong part and what is accepted. */
 export class PolicyRuleError extends Error {
+  /** Name of the class. */
   override readonly name = "PolicyRuleError";
 }
 
@@ -73,8 +74,9 @@ export interface PolicyRule {
   readonly address: Address | null;
   /** How many bits of {@linkcode address} count: 0–32 or 0–128. */
   readonly prefixLength: number;
-  /** Ports; 0 and 0: any, and pings. */
+  /** First port; 0: any, and pings. */
   readonly first: number;
+  /** Last port; 0: as {@linkcode first}. */
   readonly last: number;
   /** Where the flow goes instead; null: where it was going. */
   readonly target: Address | null;

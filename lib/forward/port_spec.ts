@@ -39,6 +39,7 @@ const MAX_SHOWN = 40;
 
 /** Text that is no port specification: one line that names the wrong part and what is accepted. */
 export class PortSpecError extends Error {
+  /** Name of the class. */
   override readonly name = "PortSpecError";
 }
 

@@ -268,7 +268,12 @@ function describe(rule: PortRule): string {
   return rule.weak ? rule.auto ? '"auto"' : '"all"' : `"${formatPortRule(rule)}"`;
 }
 
-/** @param fresh of one text: sorted, and disjoint. @throws PortSpecError when one overlaps an earlier one */
+/**
+ * Refuses rules that overlap earlier ones.
+ *
+ * @param fresh of one text: sorted, and disjoint
+ * @throws PortSpecError
+ */
 export function checkOverlap(earlier: readonly PortRule[], fresh: readonly PortRule[]): void {
   const families = [true, false].map((v4) =>
     fresh.filter(({ address }) => address === null || isV4(address) === v4)

@@ -7,18 +7,21 @@
 
 /** A flow that the guest wants to begin. */
 export interface FlowQuestion {
+  /** `icmp` is a ping, of IPv6 as well. */
   readonly protocol: "tcp" | "udp" | "icmp";
   /** `tap`: by the guest's interface; `namespace`: by a forwarded port of its namespace (`-T`, `-U`). */
   readonly via: "tap" | "namespace";
   /** Who asks, as the guest says: it may be forged. */
   readonly source: string;
+  /** Its port; of a ping, the identifier. */
   readonly sourcePort: number;
   /** Where the flow would really go: a mapped address is the host's own here. */
   readonly address: string;
   /** Port, 1–65535; of a ping 0. */
   readonly port: number;
-  /** The same as the guest has it. */
+  /** The address as the guest has it. */
   readonly namedAddress: string;
+  /** The port as the guest has it. */
   readonly namedPort: number;
   /**
    * Names that a configured resolver has told the guest this address for, latest first, lower case, without a final
@@ -37,6 +40,7 @@ export type FlowVerdict = "allow" | "reject" | "prohibit" | "drop";
 
 /** A verdict with more. */
 export interface FlowDecision {
+  /** What becomes of the flow. */
   readonly verdict: FlowVerdict;
   /** With `allow`: where the flow goes instead, `ADDRESS`, `IPv4:PORT` or `[IPv6]:PORT`. */
   readonly target?: string;

@@ -13,11 +13,14 @@ export const COMMAND_NOT_EXECUTABLE = 126;
 
 /** The command can't be executed. The message names it and the reason. */
 export class CommandError extends Error {
+  /** Name of the class. */
   override readonly name = "CommandError";
   /** 127 when there is no such command, else 126. */
   readonly exitCode: number;
 
   /**
+   * Makes an error of what execve(2) said.
+   *
    * @param command as the user wrote it, or its path
    * @param reason positive errno
    * @param hint what the user can do about it

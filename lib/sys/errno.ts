@@ -90,6 +90,7 @@ export function errnoName(number: number): string {
 
 /** A failed system call: what was called, on what, and the kernel's reason. */
 export class SysError extends Error {
+  /** Name of the class. */
   override readonly name = "SysError";
   /** The function, as in its manual page. */
   readonly call: string;
@@ -99,6 +100,8 @@ export class SysError extends Error {
   readonly code: string;
 
   /**
+   * Makes an error whose message names all of it.
+   *
    * @param call the function's name
    * @param what its object or purpose; may be empty
    * @param number positive errno

@@ -21,9 +21,10 @@
 import { buildEnvironment } from "./settings.ts";
 
 /**
- * What makes one file of many, from the npm registry. `deno.lock` has the hash of it and of its executables, one
- * for each machine. For another version: `deno cache --lock=deno.lock --frozen=false npm:esbuild@VERSION`, and
- * the old one's entries are to be taken out.
+ * What makes one file of many, from the npm registry. It is all that is fetched, and `deno.lock` has its hash and those
+ * of its executables, one for each machine. (`deno.json` has `"lock": false`, because `deno task` fetches what is
+ * in a lock before it does anything: the program could not be started without the registry.) Another
+ * version: remove the file, and `deno run --no-config --lock=deno.lock npm:esbuild@VERSION --version`.
  */
 const BUNDLER = "npm:esbuild@0.25.12";
 const PROJECT = new URL("../../", import.meta.url);

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { ConfigError } from "../../lib/config/error.ts";
 import { ControlClient, type PolicyFunction } from "../../lib/control/client.ts";
-import { InstanceClosedError } from "../../lib/control/instance_handle.ts";
+import { InstanceClosedError } from "../../lib/control/instance.ts";
 import { MAX_LINE, type Ready } from "../../lib/control/protocol.ts";
 import { flow, QUESTION, READY } from "./fake.ts";
 

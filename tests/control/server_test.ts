@@ -352,6 +352,31 @@ Deno.test("a server watches for room only while something waits", () => {
   assertEquals(epoll.wait(0), 0); // neither input nor room
   pair.read();
   assertEquals([epoll.wait(0), epoll.events(0)], [1, EPOLL.OUT]);
-  while (turn() === null && pair.messages().length > 0);
+  while (turn() === null && pair.read() !== "");
   assertEquals(epoll.wait(0), 0);
+});
+
+Deno.test("finish() says that the flows which are left are closed, to whom wants to see that", () => {
+  using world = open();
+  world.begin();
+  world.server.finish();
+  assertEquals(world.pair.messages(), []);
+  world.say({ id: 1, do: "events", on: true });
+  world.begin();
+  world.pair.messages();
+  world.server.finish();
+  const said = world.pair.messages() as { closed?: { index: number } }[];
+  const closed = said.filter((message) => message.closed).map((message) => message.closed!.index);
+  assertEquals(closed, [0, 1]);
+});
+
+Deno.test("finish() waits for a controller that does not read, but not for long", () => {
+  using world = open();
+  for (let k = 0; k < CAPACITY; k++) world.begin();
+  world.say({ id: 1, do: "events", on: true });
+  const began = performance.now();
+  world.server.finish();
+  const ms = performance.now() - began;
+  assert(ms >= 900 && ms < 20_000, `${ms}`);
+  assert(world.server.waiting > 0);
 });

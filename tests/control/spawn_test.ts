@@ -11,6 +11,7 @@ import {
   spawn,
   SysError,
 } from "../../mod.ts";
+import { ownProgram } from "../../lib/control/program.ts";
 import { processState, until } from "../helpers/run.ts";
 import { fake, flow, HEAR, QUESTION, READY, say } from "./fake.ts";
 
@@ -209,6 +210,31 @@ Deno.test("what cannot be started is a ConfigError at once", () => {
   assertThrows(() => attach({ pid: 1, ...missing }), ConfigError, "program:");
   const nowhere = { program: ["sh"], cwd: "/nonexistent" };
   assertThrows(() => spawn(nowhere), ConfigError, "cannot be started in /nonexistent");
+});
+
+Deno.test("an executable of deno compile has to name the program", () => {
+  assertThrows(() => ownProgram(true), ConfigError, 'is not deno: ["tubetti"], for example');
+});
+
+Deno.test("errors of the start show where the script has started it", async () => {
+  const started = instance(say({ failed: { name: "ConfigError", message: "no" } }));
+  const { stack } = await assertRejects(() => started.ready, ConfigError);
+  assertMatch(stack!, /^ConfigError: no\n +at instance \(.*spawn_test\.ts:/);
+});
+
+Deno.test("a policy that fails for every flow does not fill the terminal", async () => {
+  const asks = Array.from({ length: 200 }, (_, ask) => ({ ask, flow: QUESTION }));
+  const script = asks.map((ask) => `${say(ask)} ${HEAR}`).join("");
+  const said: string[] = [], print = console.error;
+  console.error = (text) => said.push(text);
+  try {
+    const policy = () => Promise.reject(new Error("never"));
+    await instance(script, { policy }).status;
+  } finally {
+    console.error = print;
+  }
+  assert(said.length >= 10 && said.length < 200, `${said.length}`);
+  assertEquals(said[0], "Policy for tcp to 198.51.100.1 port 80: the flow was rejected:");
 });
 
 Deno.test("instances side by side do not hold each other's sockets", async () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 import { assertThrows } from "@std/assert";
-import { type FlowViews, flowViews } from "../../lib/flow/layout.ts";
+import { type FlowViews, flowViews, HEADER_USED } from "../../lib/flow/layout.ts";
 import { FlowTable } from "../../lib/flow/table.ts";
 import { FlowError, FlowState, FlowType } from "../../lib/flow/types.ts";
 
@@ -36,6 +36,9 @@ const BREAKS: Record<string, [(views: FlowViews) => void, message: string]> = {
   "a free entry with a type": [(v) => v.types[6] = FlowType.TCP, "type is 1"],
   "a free entry in the index": [(v) => v.hashed[6] = 1, "is in the index"],
   "a lost side": [(v) => v.hashed[1] = 2, "1 in the index, counted 0"],
+  "an active flow that nobody is shown": [(v) => v.generations[1]++, "generation is 2"],
+  "a free entry that is shown": [(v) => v.generations[2]++, "generation is 3"],
+  "an active flow beyond those in use": [(v) => v.header[HEADER_USED] = 4, "generation is 1"],
   "a lost flow": [(v) => {
     v.states[1] = FlowState.FREE;
     v.types[1] = FlowType.NONE;

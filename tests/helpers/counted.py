@@ -2,13 +2,15 @@
 """
 Conversations of so many bytes exactly, whose sockets then stay open.
 
-  counted.py serve PORT                  serves TCP and UDP on PORT, both families; prints "ready"
+  counted.py serve PORT ADDR...          serves TCP on PORT of all addresses, and UDP on PORT of
+                                         these, where the answers come from; prints "ready"
   counted.py tcp ADDR PORT UP DOWN HALF  sends UP bytes and receives DOWN, at once; or, if HALF is 1,
                                          one after the other with the end of the first between them
   counted.py udp ADDR PORT UP DOWN       sends single datagrams and super-datagrams, receives such
 
 A client prints "done" when it has sent and received everything, and then waits to be killed.
 """
+import select
 import socket
 import struct
 import sys
@@ -23,6 +25,7 @@ SUPER = 30_500
 SINGLE = (1, 100, 1400, 8000)
 ECHO, SEND_SUPER, NOTHING = b"E", b"S", b"\0"  # first byte of a datagram: what to answer
 TIMEOUT = 60
+LINGER = struct.pack("ii", 1, 0)
 
 
 def send(sock, total):
@@ -51,7 +54,9 @@ def answer_stream(sock):
         assert sock.recv(1) == b""
         sender.start()
     sender.join()
-    sock.recv(1)
+    killed = select.poll()
+    killed.register(sock, 0)
+    killed.poll()
     sock.close()
 
 
@@ -70,12 +75,14 @@ def answer_datagrams(sock):
             send_super(sock, NOTHING, (address,))
 
 
-def serve(port):
-    for family, any_address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        udp = socket.socket(family, socket.SOCK_DGRAM)
-        if family == socket.AF_INET6:
-            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        udp.bind((any_address, port))
+def datagram_socket(address):
+    return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def serve(port, addresses):
+    for address in addresses:
+        udp = datagram_socket(address)
+        udp.bind((address, port))
         threading.Thread(target=answer_datagrams, args=(udp,), daemon=True).start()
     listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
     print("ready", flush=True)
@@ -86,6 +93,7 @@ def serve(port):
 
 def stream(address, port, up, down, half):
     sock = socket.create_connection((address, port), timeout=TIMEOUT)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)  # reset when it is killed
     sock.sendall(HEADER.pack(up, down, half))
     sender = threading.Thread(target=send, args=(sock, up - HEADER.size))
     sender.start()
@@ -99,8 +107,7 @@ def stream(address, port, up, down, half):
 
 def datagrams(address, port, up, down):
     """Sends and receives so much with single datagrams and super-datagrams."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock = datagram_socket(address)
     sock.settimeout(TIMEOUT)
     sock.connect((address, port))
     for size in SINGLE:
@@ -119,7 +126,7 @@ def datagrams(address, port, up, down):
 def main():
     mode, *arguments = sys.argv[1:]
     if mode == "serve":
-        serve(int(arguments[0]))
+        serve(int(arguments[0]), arguments[1:])
     address, *numbers = arguments
     kept = {"tcp": stream, "udp": datagrams}[mode](address, *map(int, numbers))
     print("done", flush=True)

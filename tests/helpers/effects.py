@@ -9,7 +9,12 @@ Servers and clients that tests of options use.
   effects.py services INTERFACE          asks as clients of DHCP, DHCPv6 and neighbour discovery do that have
                                          no address yet, one line each: "dhcp OPTION HEX", "dhcpv6 OPTION HEX",
                                          "ra OPTION HEX", "na", "arp"
+  effects.py share COMMAND...            runs a command that inherits a connected socket as descriptor 7 and
+                                         a file as 8; then "heard WORD" for each line that came with WORD
+                                         first, and "file TEXT" with what the file begins with
 """
+import json
+import os
 import selectors
 import socket
 import struct
@@ -19,6 +24,7 @@ import time
 
 TIMEOUT = 1.5  # an answer takes milliseconds: this only decides how long a missing one is waited for
 TRIES = 2
+SHARED_SOCKET, SHARED_FILE, SHARED_SIZE = 7, 8, 1 << 20
 ETH_P_ALL, ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 3, 0x0800, 0x0806, 0x86DD  # linux/if_ether.h
 
 
@@ -85,6 +91,21 @@ def ask(*questions):
             if found:
                 break
         print("%s: %s" % (question, found))
+
+
+def share(*command):
+    ours, theirs = socket.socketpair()
+    file = os.memfd_create("file")
+    os.ftruncate(file, SHARED_SIZE)
+    for fd, number in (theirs.fileno(), SHARED_SOCKET), (file, SHARED_FILE):
+        os.dup2(fd, number, inheritable=True)
+    with subprocess.Popen(command, close_fds=False) as child:
+        theirs.close()
+        os.close(SHARED_SOCKET)
+        for line in ours.makefile():
+            print("heard", next(iter(json.loads(line))))
+    print("file", os.pread(file, 4, 0).decode())
+    sys.exit(child.returncode)
 
 
 def checksum(data):
@@ -204,4 +225,4 @@ def services(interface):
     print("asked")
 
 
-{"serve": serve, "ask": ask, "services": services}[sys.argv[1]](*sys.argv[2:])
+{"serve": serve, "ask": ask, "services": services, "share": share}[sys.argv[1]](*sys.argv[2:])

@@ -18,7 +18,10 @@ import { type GuestOptions, Net, Testbed, UPLINK, USER_ID } from "./testbed.ts";
 const SCRIPT = new URL("effects.py", import.meta.url).pathname;
 
 /** The command line of `effects.py` with these arguments. */
-export function effectsCommand(mode: "serve" | "ask" | "services", ...args: string[]): string[] {
+export function effectsCommand(
+  mode: "serve" | "ask" | "services" | "share",
+  ...args: string[]
+): string[] {
   return [PYTHON, SCRIPT, mode, ...args];
 }
 

@@ -7,7 +7,7 @@
  */
 import { killHard, must, run, sleep, until } from "./run.ts";
 import { effectsCommand, type Look, type World } from "./effects.ts";
-import { Net } from "./testbed.ts";
+import { Net, programUnderTest } from "./testbed.ts";
 
 const CONFIG_NET = "--config-net";
 const QUIET = "-q";
@@ -71,6 +71,12 @@ export function isAsked(places: readonly string[], ...questions: string[]): Look
 export async function start(world: World, options: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await world.start(["echo", "ran"], [CONFIG_NET, ...options]);
   return `exit ${code}\n${stdout}${stderr}`;
+}
+
+/** What comes from the program by descriptors that it is given: a socket, 7, and a file, 8. */
+export async function shared(world: World, options: readonly string[]): Promise<string> {
+  const program = effectsCommand("share", ...programUnderTest());
+  return (await world.guest(["true"], [QUIET, CONFIG_NET, ...options], { program })).stdout;
 }
 
 /** As {@linkcode start}, as an ordinary user and without a command. */

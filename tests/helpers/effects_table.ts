@@ -18,6 +18,7 @@ import {
   neighbour,
   printed,
   services,
+  shared,
   start,
   staying,
   userStart,
@@ -53,6 +54,11 @@ const GENERAL: Record<string, Effect> = {
     adds: /^user +0 +1000 +1\ngroup +0 +7 +1$/m,
     hides: /^user +0 +0 +1$/m,
   },
+};
+
+const SHARED: Record<string, Effect> = {
+  control: { value: "7", look: shared, adds: /^heard ready$/m },
+  "flow-table": { value: "8", look: shared, adds: /^file tbFL$/m },
 };
 
 const ADDRESSES: Record<string, Effect> = {
@@ -216,6 +222,18 @@ const TRAFFIC: Record<string, Effect> = {
     hides: /^tcp .* asked by/m,
     keeps: /^udp .* asked by/m,
   },
+  policy: {
+    value: ({ folder }) => {
+      const path = `${folder}/policy.ts`;
+      const text =
+        'export default (f: { protocol: string }) => f.protocol === "tcp" ? "allow" : "drop";';
+      Deno.writeTextFileSync(path, text);
+      return path;
+    },
+    look: asks(`tcp ${Net.REMOTE4} ${Port.REMOTE}`, `udp ${Net.REMOTE4} ${Port.REMOTE}`),
+    hides: /^udp .* asked by/m,
+    keeps: /^tcp .* asked by/m,
+  },
   "no-tcp": {
     look: asks(`tcp ${Net.REMOTE4} ${Port.REMOTE}`, `udp ${Net.REMOTE4} ${Port.REMOTE}`),
     hides: /^tcp .* asked by/m,
@@ -266,6 +284,7 @@ const NAMESPACE: Record<string, Effect> = {
 /** Effects by the long name of the option. */
 export const EFFECTS: Readonly<Record<string, Effect>> = {
   ...GENERAL,
+  ...SHARED,
   ...ADDRESSES,
   ...NAMES,
   ...HOST,

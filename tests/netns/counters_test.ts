@@ -19,7 +19,8 @@ const PINGS = 4, PING_BYTES = 500;
 const TIMEOUT_MS = 90_000;
 const TCP = 6, UDP = 17;
 const FAMILIES = [4, 6] as const;
-const NEEDS = { packages: ["python3", "iputils-ping", "nftables"], tubetti: true };
+const LOOPBACK = ["127.0.0.1", "::1"];
+const NEEDS = { packages: ["python3", "iputils-ping", "nftables", "ethtool"], tubetti: true };
 
 function script(...args: (string | number)[]): string[] {
   return [PYTHON, SCRIPT, ...args.map(String)];
@@ -78,7 +79,8 @@ for (const user of [false, true]) {
     ...requirements(NEEDS),
     async fn(t) {
       await using bed = await Testbed.create({ user });
-      await bed.serveRemote(script("serve", PORT), { text: "ready" });
+      const { remote: remote4 } = Testbed.addresses(4), { remote: remote6 } = Testbed.addresses(6);
+      await bed.serveRemote(script("serve", PORT, remote4, remote6), { text: "ready" });
       await using watched = await WatchedGuest.start(bed, user, optionsFor({ t: `${TO_GUEST}` }));
       const { guest } = watched;
       await guest.serve(script("serve", TO_GUEST), { text: "ready" });
@@ -120,14 +122,15 @@ for (const user of [false, true]) {
     ...requirements(NEEDS),
     async fn(t) {
       await using bed = await Testbed.create({ user });
-      await bed.serveHost(script("serve", TO_HOST), { text: "ready" });
+      await bed.serveHost(script("serve", TO_HOST, ...LOOPBACK), { text: "ready" });
       const [t1, t2] = [`${TO_GUEST}`, `${TO_HOST}`];
       const options = optionsFor({ t: t1, u: t1, T: t2, U: t2 });
       await using watched = await WatchedGuest.start(bed, user, options);
       const { guest } = watched;
-      await guest.serve(script("serve", TO_GUEST), { text: "ready" });
-      for (const family of FAMILIES) {
-        const loopback = family === 4 ? "127.0.0.1" : "::1";
+      const own = FAMILIES.map((family) => Testbed.addresses(family).host); // the guest's, too
+      await guest.serve(script("serve", TO_GUEST, ...own), { text: "ready" });
+      for (const [k, family] of FAMILIES.entries()) {
+        const loopback = LOOPBACK[k];
         const ways = [
           { place: inHost(bed), from: "HOST", to: "SPLICE", port: TO_GUEST },
           { place: guest.enter([]), from: "SPLICE", to: "HOST", port: TO_HOST },
@@ -150,11 +153,13 @@ for (const user of [false, true]) {
   });
 }
 
-/** Rules for nft(8): two frames in a hundred are lost in each direction. */
+const TAP = "lossy0";
+
+/** Rules for nft(8): one frame in twenty is lost in each direction. */
 function lossRules(device: string): string {
   const chains = ["ingress", "egress"].map((hook) =>
     `chain ${hook} { type filter hook ${hook} device "${device}" priority 0;
-      numgen random mod 50 == 0 drop; }`
+      numgen random mod 20 == 0 counter drop; }`
   );
   return `table netdev loss {\n${chains.join("\n")}\n}\n`;
 }
@@ -165,13 +170,12 @@ Deno.test({
   async fn(t) {
     await using bed = await Testbed.create();
     await bed.serveRemote(script("serve", PORT), { text: "ready" });
-    const options = ["-m", "1500", "-I", "lossy0"];
+    const options = ["-m", "1500", "-I", TAP];
     await using watched = await WatchedGuest.start(bed, false, options);
     const { guest } = watched;
-    for (const part of ["tso off gso off gro off"]) {
-      await guest.run(["ethtool", "-K", "lossy0", ...part.split(" ")]); // more frames, more losses
-    }
-    await must(guest.enter(["nft", "-f", "-"]), { stdin: lossRules("lossy0") });
+    const noSuperFrames = ["tso", "off", "gso", "off"]; // more frames, more of them lost
+    await must(guest.enter(["ethtool", "-K", TAP, ...noSuperFrames]));
+    await must(guest.enter(["nft", "-f", "-"]), { stdin: lossRules(TAP) });
     for (const family of FAMILIES) {
       await t.step(`IPv${family}`, () => {
         const args = ["tcp", Testbed.addresses(family).remote, PORT, UP, DOWN, 0];
@@ -179,5 +183,10 @@ Deno.test({
         return converse(watched, guest.enter([]), args, [...expected]);
       });
     }
+    const rules = await must(guest.enter(["nft", "list", "ruleset"]));
+    const lost = [...rules.matchAll(/counter packets (\d+)/g)].map(([, packets]) =>
+      Number(packets)
+    );
+    assert(lost.length === 2 && lost.every((packets) => packets > 0), rules);
   },
 });

@@ -1,100 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/** `--allow-out` and `--deny-out` against everything that a guest may try. */
+/** `--allow-out`, `--deny-out` and `--policy` against everything that a guest may try. */
 import { assertEquals, assertMatch } from "@std/assert";
-import { PYTHON } from "../helpers/edge.ts";
 import { effectsCommand } from "../helpers/effects.ts";
 import { ip } from "../helpers/netns.ts";
-import { requirements } from "../helpers/require.ts";
-import { describe } from "../helpers/run.ts";
-import { type IdleGuest, Net, Testbed, UPLINK } from "../helpers/testbed.ts";
-
-const FORGED = new URL("../helpers/forged.py", import.meta.url).pathname;
-const NEEDS = requirements({
-  packages: ["python3", "dnsmasq-base", "dnsutils", "iputils-ping"],
-  tubetti: true,
-});
-
-/** Where servers are, on each address of the remote, and on the host's loopback. */
-const PORT = 25981, OTHER_PORT = 25982, HOST_PORT = 25983;
-/** Ports of the namespace for the host's loopback. */
-const SPLICED = 25984, SPLICED_ALLOWED = 25985;
-/** The server that a guest might have itself. */
-const EVIL = "198.51.100.66", EVIL_PORT = 5353;
-/** Addresses of the remote: the last numbers of both families. */
-const At = { ALLOWED: 11, BELOW: 12, PARENT: 13, BY_TCP: 14, EVIL: 15, LITERAL: 16, MOCKED: 17 };
-const v4 = (last: number) => `198.51.100.${last}`;
-const v6 = (last: number) => `2001:db8:2::${last}`;
-
-/** What the real resolver says. */
-const RECORDS = [
-  `allowed.test,${v4(At.ALLOWED)},${v6(At.ALLOWED)}`,
-  `a.b.wild.test,${v4(At.BELOW)},${v6(At.BELOW)}`,
-  `wild.test,${v4(At.PARENT)}`,
-  `tcp.wild.test,${v4(At.BY_TCP)}`,
-  `gateway.wild.test,${Net.GATEWAY4},${Net.GATEWAY6}`,
-  "loopback.wild.test,127.0.0.1,::1",
-  `mock.test,${v4(At.MOCKED)}`,
-];
-
-function dnsmasq(address: string, port: number, records: readonly string[]): string[] {
-  const quiet = ["--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file="];
-  const where = [`--listen-address=${address}`, "--bind-interfaces", `--port=${port}`];
-  return ["dnsmasq", "--keep-in-foreground", ...quiet, ...where]
-    .concat(records.map((record) => `--host-record=${record}`));
-}
-
-/** A testbed with servers, a resolver on both families, and one that lies. */
-async function world(user: boolean): Promise<Testbed> {
-  const bed = await Testbed.create({ user });
-  const numbers = Object.values(At);
-  await ip(bed.remote, [
-    `addr add ${EVIL}/32 dev lo`,
-    ...numbers.flatMap((
-      n,
-    ) => [`addr add ${v4(n)}/32 dev lo`, `addr add ${v6(n)}/128 dev lo nodad`]),
-  ]);
-  const served = numbers.flatMap((n) => [v4(n), v6(n)]).concat(EVIL)
-    .flatMap((address) => [`${address} ${PORT}`, `${address} ${OTHER_PORT}`]);
-  const text = "ready\n";
-  await Promise.all([
-    bed.serveRemote(effectsCommand("serve", ...served), { text }),
-    bed.serveHost(effectsCommand("serve", `127.0.0.1 ${HOST_PORT}`, `::1 ${HOST_PORT}`), { text }),
-    bed.serveRemote(dnsmasq(`${Net.REMOTE4},${Net.REMOTE6}`, 53, RECORDS), { udp: 53, tcp: 53 }),
-    ...[53, EVIL_PORT].map((port) =>
-      bed.serveRemote(dnsmasq(EVIL, port, [`allowed.test,${v4(At.EVIL)},${v6(At.EVIL)}`]), {
-        udp: port,
-      })
-    ),
-  ]);
-  return bed;
-}
-
-/** Asks `PROTO ADDRESS [PORT]`, and says which of the questions were answered. */
-async function reached(guest: IdleGuest, ...questions: string[]): Promise<string[]> {
-  const command = effectsCommand("ask", ...questions);
-  const result = await guest.run(command);
-  assertEquals(result.code, 0, describe(command, result));
-  const answers = result.stdout.trimEnd().split("\n");
-  return questions.filter((_, k) => answers[k]!.length > questions[k]!.length + 2);
-}
-
-/** Fails unless the guest reaches the first questions' destinations and none of the others. */
-async function assertReaches(guest: IdleGuest, yes: string[], no: string[]): Promise<void> {
-  assertEquals(await reached(guest, ...yes, ...no), yes);
-}
-
-/** What a resolver answers. */
-async function dig(guest: IdleGuest, ...words: string[]): Promise<string> {
-  return (await guest.run(["dig", "+short", "+time=1", "+tries=1", ...words])).stdout.trim();
-}
-
-/** What comes back for a source that is not the guest's. */
-async function forged(guest: IdleGuest, ...words: string[]): Promise<string> {
-  const command = [PYTHON, FORGED, UPLINK, ...words];
-  const result = await guest.run(command);
-  assertEquals(result.code, 0, describe(command, result));
-  return result.stdout.trim();
-}
+import {
+  assertReaches,
+  At,
+  dig,
+  dnsmasq,
+  EVIL,
+  EVIL_PORT,
+  forged,
+  HOST_PORT,
+  NEEDS,
+  OTHER_PORT,
+  policyFile,
+  PORT,
+  SPLICED,
+  SPLICED_ALLOWED,
+  v4,
+  v6,
+  world,
+} from "../helpers/policy_world.ts";
+import { type IdleGuest, Net, Testbed } from "../helpers/testbed.ts";
 
 /** What would be reached if nothing were denied. */
 const OPEN = [
@@ -106,6 +34,30 @@ const OPEN = [
   ) => [`tcp ${a} ${HOST_PORT}`, `udp ${a} ${HOST_PORT}`]),
   ...["127.0.0.1", "::1"].flatMap((a) => [`tcp ${a} ${SPLICED}`, `udp ${a} ${SPLICED}`]),
 ];
+
+const RULES = [
+  `allowed.test:${PORT}/tcp`,
+  "*.wild.test",
+  EVIL,
+  `${v4(At.LITERAL)}:${PORT}`,
+  `[${v6(At.LITERAL)}]:${PORT}/tcp`,
+  Net.GATEWAY4,
+  Net.GATEWAY6,
+];
+
+/** What {@linkcode RULES} say, as a program. */
+const PROGRAM = `
+export default function (flow: { names: string[], address: string, port: number, protocol: string, resolver: boolean }) {
+  const { names, address, port, protocol, resolver } = flow;
+  const where = address + " " + port, tcp = protocol === "tcp";
+  const ok = resolver || tcp && port === ${PORT} && names.includes("allowed.test") ||
+    names.some((name) => name.endsWith(".wild.test")) ||
+    ${JSON.stringify([EVIL, Net.GATEWAY4, Net.GATEWAY6])}.includes(address) ||
+    protocol !== "icmp" && where === "${v4(At.LITERAL)} ${PORT}" ||
+    tcp && where === "${v6(At.LITERAL)} ${PORT}";
+  return ok ? "allow" : "reject";
+}
+`;
 
 const allow = (...rules: string[]) => rules.flatMap((rule) => ["--allow-out", rule]);
 
@@ -195,19 +147,10 @@ for (const user of [false, true]) {
   const as = user ? ", as an ordinary user" : "";
 
   Deno.test({
-    name: `policy: nothing but what --allow-out allows is reached, whatever the guest tries${as}`,
+    name: `policy: nothing but what is allowed is reached, whatever the guest tries${as}`,
     ...NEEDS,
     async fn(t) {
       await using bed = await world(user);
-      const rules = [
-        `allowed.test:${PORT}/tcp`,
-        "*.wild.test",
-        EVIL,
-        `${v4(At.LITERAL)}:${PORT}`,
-        `[${v6(At.LITERAL)}]:${PORT}/tcp`,
-        Net.GATEWAY4,
-        Net.GATEWAY6,
-      ];
       const spliced = ["-T", `${SPLICED}:${HOST_PORT}`, "-U", `${SPLICED}:${HOST_PORT}`];
       await t.step("without rules everything is reached, also by a forged source", async () => {
         const guest = await bed.idleGuest({ options: spliced });
@@ -216,9 +159,16 @@ for (const user of [false, true]) {
         assertEquals(await forged(guest, "tcp", "10.9.9.9", parent, `${PORT}`), "tcp SYN ACK");
         await guest.stop();
       });
-      const guest = await bed.idleGuest({ options: [...spliced, ...allow(...rules)] });
-      await testNames(guest, t);
-      await testAddresses(guest, t);
+      await using file = await policyFile(PROGRAM);
+      const means = { "by rules": allow(...RULES), "by a program": ["--policy", file.path] };
+      for (const [by, options] of Object.entries(means)) {
+        await t.step(by, async (t) => {
+          const guest = await bed.idleGuest({ options: [...spliced, ...options] });
+          await testNames(guest, t);
+          await testAddresses(guest, t);
+          await guest.stop();
+        });
+      }
     },
   });
 }

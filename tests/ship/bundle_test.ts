@@ -4,6 +4,7 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { bodyOf, withParts } from "../../scripts/standalone/bundle.ts";
 import { compile, findDenort, moduleOf } from "../../scripts/standalone/denort.ts";
 import { VERSION_TEXT } from "../../lib/config/version.ts";
+import { requirements } from "../helpers/require.ts";
 import { must } from "../helpers/run.ts";
 import { madeBundle, shipRequirements } from "./made.ts";
 
@@ -138,6 +139,22 @@ Deno.test({
         assertEquals(list, name.startsWith("allow_") ? [] : null, name);
       }
       assert((v8_flags as string[]).includes("--max-semi-space-size=1"));
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
+});
+
+Deno.test({
+  name: "nothing is fetched to start the program: deno task start, without network and cache",
+  ...requirements(),
+  async fn() {
+    const folder = await Deno.makeTempDir({ prefix: "tubetti-test-" });
+    try {
+      const task = [Deno.execPath(), "task", "--quiet", "start", "--version"];
+      const env = { DENO_DIR: folder, DENO_NO_UPDATE_CHECK: "1" };
+      const output = await must(["unshare", "-n", ...task], { cwd: PROJECT.pathname, env });
+      assertEquals(output, `${VERSION_TEXT}\n`);
     } finally {
       await Deno.remove(folder, { recursive: true });
     }

@@ -8,13 +8,12 @@ import { withProgram } from "../../scripts/standalone/segment.ts";
 import { bundle } from "../../scripts/standalone/bundle.ts";
 import { killHard, must, type Result, run, until } from "../helpers/run.ts";
 import { Targets } from "../helpers/targets.ts";
-import { PROJECT, Testbed, USER_ID } from "../helpers/testbed.ts";
+import { PROJECT, USER_ID } from "../helpers/testbed.ts";
 import { madeFolder, shipRequirements } from "./made.ts";
+import { Shipped, WITHOUT, writableFolder } from "./shipped.ts";
 
 const NEEDS = shipRequirements();
 const USER = ["setpriv", "--reuid", `${USER_ID}`, "--regid", `${USER_ID}`, "--clear-groups", "--"];
-/** What a login would have set, and a service manager has not. */
-const WITHOUT = ["env", "-u", "HOME", "-u", "XDG_CACHE_HOME", "-u", "DENO_DIR"];
 const BARE_ROOT = new URL("bare_root.py", import.meta.url).pathname;
 /** Everything that the runtime listens to, set so that it would do something else, or fail. */
 const FOREIGN = {
@@ -35,33 +34,6 @@ const FOREIGN = {
   NODE_OPTIONS: "--require /nonexistent",
   OTEL_DENO: "true",
 };
-
-/** A testbed whose programs are the executable, under one of its names, run by an ordinary user. */
-class Shipped implements AsyncDisposable {
-  private constructor(readonly bed: Testbed, readonly folder: string) {}
-
-  static async create(): Promise<Shipped> {
-    return new Shipped(await Testbed.create({ user: true }), await madeFolder());
-  }
-
-  /** Command line up to the options. */
-  program(name: "tubetti" | "pasta" | "passt" = "pasta"): string[] {
-    return [...WITHOUT, `${this.folder}/${name}`, ...(name === "tubetti" ? ["pasta"] : [])];
-  }
-
-  /** Runs a command as pasta. */
-  guest(
-    command: readonly string[],
-    options: { stdin?: string; name?: "tubetti" | "pasta"; env?: Record<string, string> } = {},
-  ): Promise<Result> {
-    const { name, ...rest } = options;
-    return this.bed.guest(command, { options: ["-q"], program: this.program(name), ...rest });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.bed[Symbol.asyncDispose]();
-  }
-}
 
 function asUser(command: readonly string[], env: Record<string, string> = {}): Promise<Result> {
   return run([...USER, ...command], { cwd: "/", env });
@@ -168,12 +140,6 @@ Deno.test({
 /** Name of a process as ps(1) shows it. */
 function nameOf(pid: number): string {
   return Deno.readTextFileSync(`/proc/${pid}/comm`).trimEnd();
-}
-
-function writableFolder(): string {
-  const path = Deno.makeTempDirSync({ prefix: "tubetti-test-" });
-  Deno.chmodSync(path, 0o777);
-  return path;
 }
 
 Deno.test({

@@ -9,6 +9,7 @@ import { EventType } from "../../lib/context.ts";
 import { Pif } from "../../lib/flow/side.ts";
 import { FlowTable } from "../../lib/flow/table.ts";
 import type { ListenSpec } from "../../lib/forward/listener.ts";
+import type { Policy } from "../../lib/forward/policy.ts";
 import { GuestSockets } from "../../lib/sys/guest_sockets.ts";
 import { newSocket } from "../../lib/sys/socket.ts";
 import { PipePool } from "../../lib/sys/splice.ts";
@@ -42,10 +43,11 @@ export class SpliceWorld {
   /** Events handled so far. */
   events = 0;
 
-  constructor(options: { capacity?: number; pipes?: number } = {}) {
+  constructor(options: { capacity?: number; pipes?: number; policy?: Policy } = {}) {
     this.ctx = fakeContext({
       table: new FlowTable({ capacity: options.capacity ?? 64 }),
       guest: this.guest,
+      policy: options.policy ?? null,
       features: { spliceInbound: true, hostLoToNsLo: true },
     });
     this.tcp = new Tcp(this.ctx, new PipePool(options.pipes));
