@@ -126,8 +126,8 @@ export const POLICY = group("Policy", [
       "target (where the connection goes instead) or label. It must answer at once: a promise, " +
       "an error or anything else rejects the connection. A denial holds for ten seconds. The " +
       "module is run before rights are given up; nothing asynchronous of it goes on later. Port " +
-      "53 of resolvers is asked about like any other: resolver says so. With - as FILE, the " +
-      "program behind --control decides.",
+      "53 of resolvers is asked about like any other, where resolver says so, unless --allow-out " +
+      "has a name. With - as FILE, the program behind --control decides.",
     set: (o, text) => o.policy = parsePath(text),
   },
 ]);

@@ -23,6 +23,17 @@ import { BYTES_INI, COUNTERS } from "./layout.ts";
  * @param counters as in `FlowTable.counters`
  * @param i index of the flow
  * @param side the side that they came from, `INI` or `TGT`
+ * @example
+ * ```ts
+ * import { countBytes } from "./count.ts";
+ * import { BYTES_TGT, COUNTERS, FlowTable } from "./table.ts";
+ * import { TGT } from "./side.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const table = new FlowTable({ capacity: 10 }), flow = table.alloc();
+ * countBytes(table.counters, flow, TGT, 1460);
+ * assertEquals(table.counters[flow * COUNTERS + BYTES_TGT], 1460);
+ * ```
  */
 export function countBytes(counters: Float64Array, i: number, side: number, bytes: number): void {
   counters[i * COUNTERS + BYTES_INI + side] += bytes; // BYTES_TGT follows BYTES_INI as TGT does INI

@@ -161,5 +161,6 @@ function firstLine(error: unknown): string {
   } catch {
     text = "an error that cannot be shown";
   }
-  return text.split("\n", 1)[0].slice(0, MAX_MESSAGE);
+  // deno-lint-ignore no-control-regex
+  return text.split("\n", 1)[0].slice(0, MAX_MESSAGE).replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
 }

@@ -26,6 +26,10 @@
  *   leave as names that somebody looks up; a rule that denies the resolver's address ends that, and names.
  * - *Sources* play no part, so that a forged one gains nothing.
  *
+ * A program (`decider.ts`) may decide instead on what no rule is about, port 53 of resolvers included unless a
+ * rule allows a name. It is asked by `deciding.ts`, once for each flow, and may take its time: the flow is
+ * held meanwhile.
+ *
  * A rule with a target sends its flows there; a flow of the other family is denied then. The target itself
  * is not subject to rules.
  *

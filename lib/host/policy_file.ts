@@ -21,7 +21,8 @@ type Decide = (flow: FlowQuestion) => FlowAnswer;
 /** What somebody else's error says, in one line. */
 function firstLine(error: unknown): string {
   const text = error instanceof Error ? error.message || error.name : String(error);
-  return text.split("\n", 1)[0];
+  // deno-lint-ignore no-control-regex
+  return text.split("\n", 1)[0].replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
 }
 
 /** What may help, where a module cannot be read. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/** `--allow-out` and `--deny-out` on the command line. */
+/** `--allow-out`, `--deny-out` and `--policy` on the command line. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { ConfigError, parseOptions } from "../../lib/config/options.ts";
 import { Verdict } from "../../lib/forward/policy_rules.ts";
@@ -29,4 +29,13 @@ Deno.test("a rule that cannot be read is named with its option, in one line", ()
     `--allow-out 10.0.0.1/8: "10.0.0.1/8" has bits set behind the first 8`,
   );
   fails("--deny-out", "any=::1", "--deny-out any=::1: what is denied goes nowhere: no =TARGET");
+});
+
+Deno.test("--policy takes one file, the last one, in both modes", () => {
+  for (const mode of ["pasta", "passt"]) {
+    assertEquals(parseOptions([mode]).policy, null);
+    assertEquals(parseOptions([mode, "--policy", "a.ts", "--policy=-"]).policy, "-");
+  }
+  const error = assertThrows(() => parseOptions(["pasta", "--policy", ""]), ConfigError);
+  assertEquals(error.message, '--policy "": not a file name');
 });

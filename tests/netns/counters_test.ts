@@ -17,7 +17,7 @@ const UP = 3_000_017, DOWN = 5_000_033;
 const UDP_UP = 40_001, UDP_DOWN = 40_005;
 const PINGS = 4, PING_BYTES = 500;
 const TIMEOUT_MS = 90_000;
-const TCP = 6, UDP = 17;
+const ICMP = 1, TCP = 6, UDP = 17, ICMPV6 = 58; // linux/in.h, linux/in6.h
 const FAMILIES = [4, 6] as const;
 const LOOPBACK = ["127.0.0.1", "::1"];
 const NEEDS = { packages: ["python3", "iputils-ping", "nftables", "ethtool"], tubetti: true };
@@ -27,7 +27,7 @@ function script(...args: (string | number)[]): string[] {
 }
 
 /** What is checked of a flow. */
-function figures(flow: FlowSnapshot | FlowSnapshot[]): unknown {
+function figures(flow: FlowSnapshot | FlowSnapshot[]): unknown[] {
   if (Array.isArray(flow)) return flow;
   const { protocol, state, initiator, target, bytesFromInitiator, bytesFromTarget } = flow;
   return [
@@ -106,10 +106,11 @@ for (const user of [false, true]) {
         await t.step(`ping, IPv${family}`, async () => {
           const line = `ping -n -i 0.05 -c ${PINGS} -W 5 -s ${PING_BYTES} ${remote}`;
           await must(guest.enter(line.split(" ")));
-          const protocol = family === 4 ? 1 : 58, bytes = PINGS * PING_BYTES;
-          const flow = watched.flows().find((flow) => flow.protocol === protocol)!;
-          const { state, bytesFromInitiator, bytesFromTarget } = flow;
-          assertEquals([state, bytesFromInitiator, bytesFromTarget], ["open", bytes, bytes]);
+          const protocol = family === 4 ? ICMP : ICMPV6, bytes = PINGS * PING_BYTES;
+          const looks = ({ protocol: its, bytesFromTarget }: FlowSnapshot) =>
+            its === protocol && bytesFromTarget === bytes; // counted after it was sent
+          const [, state, from, to, , up, down] = figures(await watched.flow(looks));
+          assertEquals([state, from, to, up, down], ["open", "TAP", "HOST", bytes, bytes]);
         });
       }
       const connections = () => watched.flows().filter(({ protocol }) => protocol === TCP);
