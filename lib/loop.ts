@@ -88,6 +88,8 @@ export class Loop {
   readonly #handlers: LoopHandlers;
   readonly #packet = new Packet();
   readonly #deciding: Deciding | null;
+  /** `Link.guests` as it was when something was decided. */
+  #guests = 0;
   #scanAt = 0;
   #exit: number | null = null;
   #draining = false;
@@ -120,7 +122,7 @@ export class Loop {
         if (type !== EventType.LINK) this.#dispatch(type, epoll.data(k), epoll.events(k));
         else if (link.event(epoll.data(k), epoll.events(k))) frames = true;
       }
-      if (this.#deciding !== null) this.#replay(this.#deciding);
+      if (this.#deciding !== null) this.#decided(this.#deciding);
       if (frames || link.pending) this.#readLink();
       this.tcp.turn();
       this.#scan();
@@ -236,7 +238,17 @@ export class Loop {
     link.release();
   }
 
-  /** Goes on with flows that the policy had to think about: what they have sent comes in again. */
+  /** Goes on with flows that the policy had to think about. What another guest has sent is nothing to this one. */
+  #decided(deciding: Deciding): void {
+    const { guests } = this.#ctx.link;
+    if (guests !== this.#guests) {
+      this.#guests = guests;
+      deciding.questions.endAll();
+    }
+    if (deciding.questions.readyCount > 0) this.#replay(deciding);
+  }
+
+  /** What flows have sent that were answered comes in again. */
   #replay({ questions, frames }: Deciding): void {
     const ctx = this.#ctx, { link } = ctx, slot = link.txOffset[0]; // nobody builds a frame there now
     for (let k = questions.readyCount; k > 0; k--) {
@@ -244,7 +256,7 @@ export class Loop {
       if (place < 0) continue;
       for (let frame = frames.detach(place); frame >= 0;) {
         const next = frames.after(frame);
-        this.#frame(slot, frames.take(frame, link, slot), frames.gsoSize);
+        this.#again(slot, frames.take(frame, link, slot), frames.gsoSize);
         this.tcp.flush();
         udpFlush(ctx);
         frame = next;
@@ -270,6 +282,12 @@ export class Loop {
     if (isLoopback(packet.addresses, SOURCE) || isLoopback(packet.addresses, DEST)) return;
     learnAddress(family, packet.addresses);
     this.#ip(packet, off, gsoSize);
+  }
+
+  /** Handles a frame that was found in order once. What the guest is called by now is not in it. */
+  #again(off: number, length: number, gsoSize: number): void {
+    const packet = this.#packet;
+    if (parseIp(this.#ctx.link.arena.dv, off, length, packet)) this.#ip(packet, off, gsoSize);
   }
 
   #ip(packet: Packet, off: number, gsoSize: number): void {

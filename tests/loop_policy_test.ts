@@ -5,15 +5,18 @@ import { FlowType } from "../lib/flow/types.ts";
 import { FRAMES_PER_FLOW, HELD_BYTES, HELD_FRAMES } from "../lib/forward/held_frames.ts";
 import { Policy } from "../lib/forward/policy.ts";
 import type { FlowAnswer, FlowQuestion } from "../lib/forward/question.ts";
-import { ANSWER_MS, MAX_QUESTIONS } from "../lib/forward/questions.ts";
+import { ANSWER_MS, KEPT_MS, MAX_QUESTIONS } from "../lib/forward/questions.ts";
 import { libc } from "../lib/sys/libc.ts";
 import { SOCK_STREAM } from "../lib/sys/socket.ts";
+import { ONE_WAY_TIMEOUT } from "../lib/udp/mod.ts";
 import { LOOPBACK4 } from "../lib/wire/address.ts";
+import { address } from "./helpers/fake_context.ts";
 import { descriptors, LoopDriver } from "./helpers/drive_loop.ts";
 import { echo, ENDS } from "./loop_frames.ts";
 import { ACK, buildSegment, readSegment, RST, SYN } from "./tcp/segment.ts";
 import { bytes, HostSocket, udpFrame } from "./udp/guest.ts";
 
+const MS_PER_SECOND = 1000;
 const GUEST = "192.0.2.2", GATEWAY = "192.0.2.1", PORT = 4000;
 
 /** A loop whose program thinks about everything. */
@@ -188,11 +191,66 @@ Deno.test("frames whose flow could not begin do not go round and round", () => {
   driver.serve(thinking.datagram(bytes(2), PORT + 1)); // takes the only place in the table
   driver.serve(thinking.datagram(bytes(3)), thinking.datagram(bytes(4)));
   thinking.answer(1, "allow");
-  assertEquals([thinking.received(), thinking.asked.length], [[bytes(2)], 3], "asked anew");
-  assertEquals(thinking.answer(2, "reject"), []);
+  for (let k = 0; k < 3; k++) driver.serve(thinking.datagram(bytes(4)));
+  assertEquals([thinking.received(), thinking.asked.length], [[bytes(2)], 2], "not asked anew");
   driver.expire();
   thinking.think = () => "allow";
   driver.serve(thinking.datagram(bytes(5)));
+  assertEquals(thinking.received(), [bytes(5)]);
+});
+
+Deno.test("an allowed flow of any protocol that cannot begin is asked about once, and begins later", () => {
+  const { server, syn } = listener();
+  using thinking = new Thinking([server], 1);
+  const { driver } = thinking;
+  thinking.think = () => "allow";
+  driver.serve(thinking.datagram(bytes(2), PORT + 1)); // takes the only place in the table
+  driver.ahead += (ONE_WAY_TIMEOUT - 3) * MS_PER_SECOND;
+  const frames = [thinking.datagram(bytes(3)), syn, echo(GUEST, GATEWAY)];
+  for (let k = 0; k < 5; k++) driver.serve(...frames);
+  const kinds = thinking.asked.map(({ flow }) => flow.protocol);
+  assertEquals(kinds.slice(0, 3), ["udp", "udp", "tcp"]);
+  assertEquals(kinds.slice(3), kinds.length > 3 ? ["icmp"] : [], "no echo requests here");
+  assertEquals(driver.takeStarted(), [FlowType.UDP]);
+  driver.ahead += KEPT_MS / 2; // and the place is free again
+  driver.settle();
+  thinking.think = () => "drop";
+  driver.serve(...frames);
+  assertEquals([driver.takeStarted(), thinking.asked.length], [[FlowType.UDP], kinds.length]);
+  assertEquals(thinking.received(), [bytes(2), bytes(3)]);
+  driver.expire();
+  assertEquals(thinking.asked.length, kinds.length);
+  driver.serve(thinking.datagram(bytes(3)));
+  assertEquals([driver.takeStarted(), thinking.asked.length], [[], kinds.length + 1]);
+});
+
+Deno.test("what comes in again says nothing about where the guest is now", () => {
+  using thinking = new Thinking();
+  const { driver, server } = thinking, { ctx } = driver;
+  const old = udpFrame(ENDS, "192.0.2.77", PORT, GATEWAY, server.port, bytes(3));
+  old[11] ^= 1; // the last byte of the source's MAC address
+  driver.serve(old);
+  driver.serve(thinking.datagram(bytes(4)));
+  const mac = ctx.guestMac.slice(), seen = ctx.ip4!.addrSeen.slice();
+  assertEquals(seen, address(GUEST));
+  const [error] = thinking.answer(0, "prohibit");
+  assertEquals([ctx.guestMac, ctx.ip4!.addrSeen], [mac, seen]);
+  assertEquals(error!.frame.slice(0, 6), mac);
+});
+
+Deno.test("what one guest has asked for is nothing to the next one at the same link", () => {
+  using thinking = new Thinking();
+  const { driver, policy } = thinking, { link } = driver.ctx;
+  driver.serve(thinking.datagram(bytes(3)));
+  driver.serve(thinking.datagram(bytes(4), PORT + 1));
+  policy.answered(thinking.asked[0]!.id, "allow"); // in the turn in which the guest leaves
+  link.guests++;
+  driver.settle();
+  assertEquals(policy.answered(thinking.asked[1]!.id, "allow"), false);
+  assertEquals([thinking.received(), driver.takeStarted()], [[], []]);
+  driver.serve(thinking.datagram(bytes(5)));
+  assertEquals(thinking.asked.length, 3);
+  thinking.answer(2, "allow");
   assertEquals(thinking.received(), [bytes(5)]);
 });
 

@@ -10,6 +10,19 @@
 export class ConfigError extends Error {
   /** Name of the class. */
   override readonly name = "ConfigError";
+  /** Name of the kernel's reason, such as `EADDRINUSE`, where it was the kernel that refused. */
+  readonly code?: string;
+
+  /**
+   * Makes an error.
+   *
+   * @param message one line
+   * @param code see {@linkcode ConfigError.code}
+   */
+  constructor(message: string, code?: string) {
+    super(message);
+    if (code !== undefined) this.code = code;
+  }
 }
 
 /** Longest piece of the command line repeated in a message. */

@@ -123,9 +123,12 @@ export const POLICY = group("Policy", [
     more: "It is called once for each connection, with an object of protocol, via, source, " +
       "sourcePort, address, port, namedAddress, namedPort, names and resolver, and returns " +
       '"allow", "reject", "prohibit" or "drop", or an object with that as verdict, and with ' +
-      "target (where the connection goes instead) or label. It must answer at once: a promise, " +
-      "an error or anything else rejects the connection. A denial holds for ten seconds. The " +
-      "module is run before rights are given up; nothing asynchronous of it goes on later. Port " +
+      "target (where the connection goes instead) or label. It must answer at once: an error or " +
+      "anything else rejects the connection, and after a promise it is not called again: " +
+      "everything is rejected. A denial holds for ten seconds for packets with the same addresses " +
+      "and ports, which are not asked about again. The module is run before rights are given up; " +
+      "nothing asynchronous of it goes on later, and what it leaves behind (a request that it " +
+      "does not wait for) takes memory for each connection, and for ever. Port " +
       "53 of resolvers is asked about like any other, where resolver says so, unless --allow-out " +
       "has a name. With - as FILE, the program behind --control decides.",
     set: (o, text) => o.policy = parsePath(text),

@@ -4,9 +4,10 @@
  *
  * @module
  */
-import { ConfigError } from "../config/error.ts";
+import { ConfigError, shown } from "../config/error.ts";
 import type { FlowQuestion } from "../forward/question.ts";
 import type { PolicyFunction } from "./client.ts";
+import { attachKind, checkOptions } from "./option_checks.ts";
 
 /** One text, several or none. */
 export type Texts = string | readonly string[];
@@ -26,14 +27,24 @@ export interface InstanceOptions {
   readonly allowOut?: Texts;
   /**
    * Decides on each flow that no rule of {@linkcode denyOut} and {@linkcode allowOut} is about: a function of
-   * this script, or a module whose default export is one, by path or URL. The module is loaded into the data
-   * path and answers at once. A function here may be asynchronous, and use all that the script has: each new flow
-   * waits for its answer, for 30 seconds at most. A flow for which it throws is rejected.
+   * this script, or a module whose default export is one, by path or URL (`import.meta.resolve("./policy.ts")`).
+   * A flow for which it throws is rejected.
+   *
+   * A function here may be asynchronous, and use all that the script has: each new flow waits for its answer, for 30
+   * seconds at most. A module is loaded into the data path and answers at once: nothing else goes on there until it
+   * has. One that loops stops the whole instance, which then hears neither its script's requests nor of the
+   * script's end, and has to be ended by {@linkcode signal} or `close()`.
    */
   readonly policy?: PolicyFunction | URL | string;
-  /** Told when {@linkcode policy} has thrown or answered nonsense. Unless given: `console.error`, for at most ten a second. */
+  /**
+   * Told when the function of {@linkcode policy} has thrown, or given an answer that is none: the flow was rejected.
+   * Unless given: `console.error`, for at most ten a second. Modules are in the instance, which logs their errors.
+   */
   readonly onPolicyError?: (error: unknown, flow: FlowQuestion) => void;
-  /** Further options as on the command line, such as `["--mtu", "1500"]`. */
+  /**
+   * Further options as on the command line, such as `["--mtu", "1500"]`. Not those that start nothing (`--help`,
+   * `--version`, `--print-capabilities`) and those that are the library's (`--control`, `--flow-table`).
+   */
   readonly args?: readonly string[];
   /** Whether messages below warnings are left out (`-q`): true unless given. */
   readonly quiet?: boolean;
@@ -48,7 +59,7 @@ export interface InstanceOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Whether the script's own variables are left out. */
   readonly clearEnv?: boolean;
-  /** Ends the instance by SIGTERM. */
+  /** Ends the instance by SIGTERM, and by SIGKILL when it is still there after 3 seconds. */
   readonly signal?: AbortSignal;
   /** Where the command reads. Unless given: `inherit`; `null` for what is attached. */
   readonly stdin?: Stdio;
@@ -80,13 +91,16 @@ export interface SpawnOptions extends NamespaceOptions {
   readonly command?: readonly string[];
 }
 
-/** The namespaces of a process. */
+/**
+ * The namespaces of a process. Only its owner may join them, and root: a script that runs as root says whom the
+ * instance runs as, which else is nobody, by `args: ["--runas", "0"]`.
+ */
 export interface AttachProcess extends NamespaceOptions {
   /** Its number. */
   readonly pid: number;
 }
 
-/** A network namespace that has a name. */
+/** A network namespace that has a name. As root, see {@linkcode AttachProcess}. */
 export interface AttachNamespace extends NamespaceOptions {
   /** Its path, or its name in ip-netns(8). */
   readonly netns: string;
@@ -119,11 +133,31 @@ function ports(name: string, texts: Texts | undefined): string[] {
     : repeated(name, texts);
 }
 
+/** What begins as a URL does, and not as a path. */
+const URL_START = /^(file:|[a-z][a-z\d+.-]*:\/\/)/i;
+
+/** The path of a file's URL. @throws ConfigError */
+function urlPath(name: string, url: URL): string {
+  try {
+    if (url.protocol === "file:") return decodeURIComponent(url.pathname);
+  } catch {
+    // a percent sign that begins no byte
+  }
+  throw new ConfigError(`${name}: ${shown(url.href)} is not the URL of a file`);
+}
+
 /** A file as the program finds it from any folder. @throws ConfigError */
 function filePath(name: string, file: URL | string): string {
-  if (typeof file === "string") return file.startsWith("/") ? file : `${Deno.cwd()}/${file}`;
-  if (file.protocol === "file:") return decodeURIComponent(file.pathname);
-  throw new ConfigError(`${name}: ${file} is not the URL of a file`);
+  if (typeof file !== "string") return urlPath(name, file);
+  if (!URL_START.test(file)) return file.startsWith("/") ? file : `${Deno.cwd()}/${file}`;
+  const url = URL.parse(file);
+  if (url) return urlPath(name, url);
+  throw new ConfigError(`${name}: ${shown(file)} is not the URL of a file`);
+}
+
+/** The folder to start in. @throws ConfigError */
+export function startFolder({ cwd }: Pick<InstanceOptions, "cwd">): string | undefined {
+  return cwd === undefined ? undefined : filePath("cwd", cwd);
 }
 
 function policyArguments({ policy }: InstanceOptions): string[] {
@@ -155,7 +189,7 @@ function namespaceArguments(options: NamespaceOptions): string[] {
  * Mode, options and command of an instance that runs a command.
  *
  * @param descriptors options that name descriptors: they stand first
- * @throws ConfigError for what cannot be put into words
+ * @throws ConfigError for options that are not what they are declared to be
  * @example
  * ```ts
  * import { spawnArguments } from "./arguments.ts";
@@ -168,6 +202,7 @@ function namespaceArguments(options: NamespaceOptions): string[] {
  * ```
  */
 export function spawnArguments(options: SpawnOptions, descriptors: readonly string[]): string[] {
+  checkOptions("spawn", options);
   const { command = [], args = [] } = options;
   if (command.length === 1 && /^\d+$/.test(command[0])) {
     throw new ConfigError(`command: ${command[0]} would be a process: use attach({ pid })`);
@@ -178,16 +213,17 @@ export function spawnArguments(options: SpawnOptions, descriptors: readonly stri
 
 /** As {@linkcode spawnArguments}, for what is there already. @throws ConfigError */
 export function attachArguments(options: AttachOptions, descriptors: readonly string[]): string[] {
-  const { args = [] } = options;
-  if ("socket" in options) {
-    const machine = [`--socket=${options.socket}`, ...(options.vhostUser ? ["--vhost-user"] : [])];
-    return ["passt", ...descriptors, ...commonArguments(options), ...machine, ...args];
-  }
+  const kind = attachKind(options);
+  checkOptions(kind, options);
+  if (kind === "socket") return machineArguments(options as AttachMachine, descriptors);
+  const { args = [], ...target } = options as AttachProcess & AttachNamespace;
   const own = ["pasta", ...descriptors, ...namespaceArguments(options)];
-  if ("pid" in options) {
-    if (Number.isInteger(options.pid)) return [...own, ...args, "--", `${options.pid}`];
-    throw new ConfigError(`pid: ${options.pid} is not a process ID`);
-  }
-  const { netns, userns } = options;
-  return [...own, `--netns=${netns}`, ...repeated("userns", userns), ...args];
+  if (kind === "pid") return [...own, ...args, "--", `${target.pid}`];
+  return [...own, `--netns=${target.netns}`, ...repeated("userns", target.userns), ...args];
+}
+
+function machineArguments(options: AttachMachine, descriptors: readonly string[]): string[] {
+  const { socket, vhostUser = false, args = [] } = options;
+  const machine = [`--socket=${socket}`, ...(vhostUser ? ["--vhost-user"] : [])];
+  return ["passt", ...descriptors, ...commonArguments(options), ...machine, ...args];
 }

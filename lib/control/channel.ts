@@ -15,7 +15,7 @@
 import { EPOLL } from "../sys/epoll.ts";
 import { E } from "../sys/errno.ts";
 import { errno, libc } from "../sys/libc.ts";
-import { MSG_DONTWAIT, MSG_NOSIGNAL } from "../sys/socket.ts";
+import { MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_RD } from "../sys/socket.ts";
 import { MAX_LINE } from "./protocol.ts";
 
 /** Bytes that wait for the other side before {@linkcode Channel.full} says so. */
@@ -31,6 +31,11 @@ const UTF8_MAX = 3;
 /** Receiving calls per event. */
 const READS = 4;
 const NEWLINE = 10;
+
+/** Whether a socket takes nothing more just now; the last two, because the kernel lacks memory. */
+function isFull(reason: number): boolean {
+  return reason === E.EAGAIN || reason === E.ENOBUFS || reason === E.ENOMEM;
+}
 
 /** What becomes of input. */
 export interface LineHandler {
@@ -188,7 +193,7 @@ export class Channel {
       const rest = this.#out.subarray(this.#first, this.#end);
       const n = libc.send(this.fd, rest, rest.length, MSG_DONTWAIT | MSG_NOSIGNAL);
       if (n >= 0) this.#first += n;
-      else if (errno() === E.EAGAIN) break;
+      else if (isFull(errno())) break;
       else if (errno() !== E.EINTR) this.#break();
     }
     if (this.waiting <= OUTPUT_LOW) this.#full = false;
@@ -203,10 +208,14 @@ export class Channel {
     if (this.#out.length > OUTPUT_LIMIT) this.#out = new Uint8Array(OUTPUT_BYTES);
   }
 
-  /** Nobody reads any more; that the other side has gone is seen when we read. */
+  /**
+   * Nobody reads any more, be it that the other side has gone or only shut down its reading: nothing that it
+   * writes from now on comes. What it has said before is handed out, and then that it has gone.
+   */
   #break(): void {
     this.#broken = true;
     this.#first = this.#end = 0;
+    libc.shutdown(this.fd, SHUT_RD);
   }
 
   close(): void {

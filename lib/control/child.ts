@@ -15,9 +15,9 @@
 import process from "node:process";
 import type { ChildProcess } from "node:child_process";
 import type { Readable } from "node:stream";
-import { ConfigError } from "../config/error.ts";
-import type { InstanceOptions, Stdio } from "./arguments.ts";
-import { ownProgram } from "./program.ts";
+import { ConfigError, shown } from "../config/error.ts";
+import { type InstanceOptions, startFolder, type Stdio } from "./arguments.ts";
+import { findProgram, ownProgram } from "./program.ts";
 
 /** The descriptor in the child that is its end of the control socket; in `stdio` of {@linkcode ChildProcess}, ours. */
 export const CONTROL_FD = 3;
@@ -41,8 +41,14 @@ function nodeStdio(stdio: Stdio): "inherit" | "pipe" | "ignore" {
   return stdio === "piped" ? "pipe" : stdio === "null" ? "ignore" : "inherit";
 }
 
+/** The script's variables, but for those that the runtime has made: a PATH of its own where there is none. */
+function ownVariables(): Record<string, string> {
+  const { DENO_NODE_SHIM_ACTIVE, PATH, ...rest } = Deno.env.toObject();
+  return DENO_NODE_SHIM_ACTIVE !== undefined || PATH === undefined ? rest : { ...rest, PATH };
+}
+
 function environment({ env = {}, clearEnv = false }: InstanceOptions): Record<string, string> {
-  return { ...(clearEnv ? {} : Deno.env.toObject()), ...env };
+  return { ...(clearEnv ? {} : ownVariables()), ...env };
 }
 
 /**
@@ -50,7 +56,7 @@ function environment({ env = {}, clearEnv = false }: InstanceOptions): Record<st
  *
  * @param args the command line behind the program's name
  * @param table descriptor of the flow table's memory
- * @throws ConfigError when there is no such program or folder
+ * @throws ConfigError when there is no such program or folder; NotCapable
  */
 export function startProcess(
   args: readonly string[],
@@ -61,15 +67,19 @@ export function startProcess(
   if (program === undefined) throw new ConfigError("program: names none");
   const { stdin = "inherit", stdout = "inherit", stderr = "inherit" } = options;
   const { spawn } = builtin<typeof import("node:child_process")>("node:child_process");
-  const child = spawn(program, [...before, ...args], {
-    env: environment(options),
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  const cwd = startFolder(options), env = environment(options);
+  const path = findProgram(program, cwd, env.PATH);
+  const child = spawn(path, [...before, ...args], {
+    env,
+    ...(cwd === undefined ? {} : { cwd }),
     stdio: [...[stdin, stdout, stderr].map(nodeStdio), "pipe", table],
   });
   child.on("error", () => {}); // follows what is said here
   if (child.pid !== undefined) return child as ChildProcess & { readonly pid: number };
-  const where = options.cwd === undefined ? "" : ` in ${options.cwd}`;
-  throw new ConfigError(`program: ${program} cannot be started${where}`);
+  const failed = `program: ${shown(program)} cannot be started`;
+  const { state } = Deno.permissions.querySync({ name: "run", command: path });
+  if (state === "granted") throw new ConfigError(failed);
+  throw new Deno.errors.NotCapable(`${failed}: run again with the --allow-run flag`);
 }
 
 /** Waits for the process. */

@@ -6,7 +6,9 @@
  *
  * @module
  */
+import { checkAnswer, checkFamily } from "../forward/decider.ts";
 import type { FlowAnswer, FlowQuestion } from "../forward/question.ts";
+import { MAX_QUESTIONS } from "../forward/questions.ts";
 import { reviveError } from "./error_record.ts";
 import { type EventOptions, EventStream, type FlowEvent } from "./event_stream.ts";
 import { Lines } from "./lines.ts";
@@ -22,8 +24,6 @@ import {
 
 /** Longest line of an instance, far beyond what it says. */
 const MAX_NOTICE = 1 << 24;
-/** Longest part of an answer that is repeated in a message. */
-const MAX_SHOWN = 80;
 
 /** A policy as a function: what becomes of a flow that a guest wants to begin. */
 export type PolicyFunction = (flow: FlowQuestion) => FlowAnswer | Promise<FlowAnswer>;
@@ -50,16 +50,6 @@ interface Pending {
 }
 
 const encoder = new TextEncoder();
-const VERDICTS: readonly unknown[] = ["allow", "reject", "prohibit", "drop"];
-
-/** Passes on an answer that has a verdict; the instance looks at the rest. @throws TypeError */
-function checkAnswer(answer: FlowAnswer, { address, port }: FlowQuestion): FlowAnswer {
-  const verdict: unknown = typeof answer === "object" ? answer?.verdict : answer;
-  if (VERDICTS.includes(verdict)) return answer;
-  const shown = `${JSON.stringify(answer)}`.slice(0, MAX_SHOWN);
-  const where = `${address} port ${port}`;
-  throw new TypeError(`Policy for ${where}: ${shown} is no answer (${VERDICTS.join(", ")})`);
-}
 
 /** Speaks with one instance. */
 export class ControlClient {
@@ -67,6 +57,8 @@ export class ControlClient {
   readonly #lines = new Lines(MAX_NOTICE);
   readonly #pending = new Map<number, Pending>();
   readonly #streams = new Set<EventStream>();
+  /** Questions that the policy has not answered, oldest first. */
+  readonly #asked = new Map<number, FlowQuestion>();
   #lastId = 0;
   #isReady = false;
   /** Why nothing can be asked any more. */
@@ -116,15 +108,40 @@ export class ControlClient {
     else pending?.resolve(notice.result);
   }
 
-  /** Asks the policy, and sends what it says; a flow that it fails for is rejected. */
-  async #decide({ ask, flow }: Ask): Promise<void> {
+  /**
+   * Asks the policy, and sends what it says; a flow that it fails for is rejected.
+   *
+   * A policy need not ever answer, and the instance forgets such questions. So do we, oldest first: whatever the
+   * policy keeps for itself, only the question's number hangs on it.
+   */
+  #decide({ ask, flow }: Ask): void {
+    const asked = this.#asked;
+    asked.set(ask, flow);
+    if (asked.size > MAX_QUESTIONS) asked.delete(asked.keys().next().value!);
+    Promise.try(this.#owner.policy!, flow).then(
+      (answer) => this.#answer(ask, answer),
+      (error) => this.#reject(ask, error),
+    );
+  }
+
+  #answer(ask: number, answer: FlowAnswer): void {
+    const flow = this.#asked.get(ask);
+    if (flow === undefined) return; // too late
     try {
-      const answer = await this.#owner.policy!(flow);
-      this.#send({ answer: ask, decision: checkAnswer(answer, flow) });
+      checkFamily(checkAnswer(answer), !flow.address.includes(":"));
+      this.#send({ answer: ask, decision: answer });
+      this.#asked.delete(ask);
     } catch (error) {
-      this.#send({ answer: ask, decision: "reject" });
-      this.#owner.policyFailed(error, flow);
+      this.#reject(ask, error);
     }
+  }
+
+  #reject(ask: number, error: unknown): void {
+    const flow = this.#asked.get(ask);
+    if (flow === undefined) return;
+    this.#asked.delete(ask);
+    this.#send({ answer: ask, decision: "reject" });
+    this.#owner.policyFailed(error, flow);
   }
 
   /** @throws RangeError for what is longer than an instance takes */
@@ -180,6 +197,7 @@ export class ControlClient {
     this.#isReady = false;
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
+    this.#asked.clear();
     for (const stream of this.#streams) stream.finish();
     this.#streams.clear();
   }

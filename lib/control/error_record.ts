@@ -12,12 +12,13 @@ import { COMMAND_NOT_EXECUTABLE, CommandError } from "../host/command_error.ts";
 import { errnoName, SysError } from "../sys/errno.ts";
 import type { ErrorRecord } from "./protocol.ts";
 
-/** Prototypes of the classes that are made again, by name. */
+/** Prototypes of the classes that are made again, by name. Who asks in a wrong way has set something wrong. */
 const PROTOTYPES: ReadonlyMap<string, Error> = new Map<string, Error>([
   ["CommandError", CommandError.prototype],
   ["ConfigError", ConfigError.prototype],
   ["PolicyRuleError", PolicyRuleError.prototype],
   ["PortSpecError", PortSpecError.prototype],
+  ["RequestError", ConfigError.prototype],
   ["SysError", SysError.prototype],
 ]);
 
@@ -44,14 +45,17 @@ export function errorRecord(error: unknown): ErrorRecord {
   const { name, message } = error;
   if (error instanceof SysError) return { name, message, call: error.call, errno: error.errno };
   if (error instanceof CommandError) return { name, message, exitCode: error.exitCode };
+  if (error instanceof ConfigError && error.code !== undefined) {
+    return { name, message, code: error.code };
+  }
   return { name, message };
 }
 
 /** Fields that a class has beside name and message. */
-function fields({ name, call = "", errno = 0, exitCode }: ErrorRecord): object {
+function fields({ name, call = "", errno = 0, code, exitCode }: ErrorRecord): object {
   if (name === "SysError") return { call, errno, code: errnoName(errno) };
   if (name === "CommandError") return { exitCode: exitCode ?? COMMAND_NOT_EXECUTABLE };
-  return {};
+  return name === "ConfigError" && code !== undefined ? { code } : {};
 }
 
 /**
@@ -72,7 +76,8 @@ export function reviveError(record: ErrorRecord): Error {
   const error = new Error(record.message);
   const prototype = PROTOTYPES.get(record.name);
   if (prototype) Object.setPrototypeOf(error, prototype);
-  Object.defineProperty(error, "name", { value: record.name, enumerable: false });
+  const name = prototype ? prototype.constructor.name : record.name;
+  Object.defineProperty(error, "name", { value: name, enumerable: false });
   Object.assign(error, fields(record));
   Error.captureStackTrace(error, reviveError); // whose first line has the name
   return error;

@@ -2,10 +2,11 @@
 /**
  * An instance as a script holds it.
  *
- * Theory of operation: the instance is a process of its own (`child.ts`), so neither waits for the other: the script reads flows in memory that both have mapped, and everything else goes over the
- * socket, in which the instance never waits. When the script ends, however that happens, the socket
- * closes, and the instance ends itself. When the instance ends, everything that waits for it is
- * told, and the memory is given back: from then on nothing may look at the table.
+ * Theory of operation: the instance is a process of its own (`child.ts`), so neither waits for the other: the
+ * script reads flows in memory that both have mapped, and everything else goes over the socket, in which
+ * the instance never waits. When the script ends, however that happens, the socket closes, and the instance
+ * ends itself. When the instance ends, everything that waits for it is told, and the memory is given back:
+ * from then on nothing may look at the table.
  *
  * @module
  */
@@ -15,19 +16,19 @@ import { FlowReader } from "../flow/reader.ts";
 import type { FlowSnapshot } from "../flow/snapshot.ts";
 import { DEFAULT_CAPACITY, FlowTable } from "../flow/table.ts";
 import type { FlowQuestion } from "../forward/question.ts";
-import { monotonicMs } from "../sys/clock.ts";
+import { monotonicMs } from "../sys/clock_rare.ts";
 import { libc } from "../sys/libc_rare.ts";
 import { RateLimit } from "../sys/rate_limit.ts";
 import { createMemory, SharedMapping } from "../sys/shared_memory.ts";
 import type { InstanceOptions } from "./arguments.ts";
 import { CONTROL_FD, exitStatus, type PipedStreams, pipedStreams, startProcess } from "./child.ts";
 import { ControlClient } from "./client.ts";
-import type { EventOptions, FlowEvent } from "./event_stream.ts";
+import type { EventOptions, EventStream } from "./event_stream.ts";
 import { type Forwarding, type Instance, InstanceClosedError } from "./instance.ts";
 import type { ForwardEntry, Ready } from "./protocol.ts";
 
-/** How long an instance may take to close before it gets SIGTERM, and then SIGKILL. */
-const TERM_AFTER_MS = 3000, KILL_AFTER_MS = 6000;
+/** How long an instance may take to close before it gets SIGTERM, and from then until SIGKILL. */
+const TERM_AFTER_MS = 3000, KILL_AFTER_MS = 3000;
 /** How long a process that has ended may have others that keep its control socket open. */
 const LAST_WORDS_MS = 1000;
 
@@ -61,6 +62,8 @@ class InstanceHandle implements Instance {
   /** Why we have ended it. */
   #cause: unknown;
   #closing: Promise<Deno.CommandStatus> | null = null;
+  /** Sends the next signal to what does not end. */
+  #escalation: ReturnType<typeof setTimeout> | undefined;
   /** Its number may be somebody else's. */
   #hasEnded = false;
 
@@ -112,14 +115,22 @@ class InstanceHandle implements Instance {
 
   readonly #abort = (): void => {
     this.#cause ??= this.#options.signal!.reason;
-    this.kill();
+    this.#terminate();
   };
+
+  /** SIGTERM, and SIGKILL for what does not end by it. */
+  #terminate(): void {
+    clearTimeout(this.#escalation);
+    this.kill("SIGTERM");
+    this.#escalation = setTimeout(() => this.kill("SIGKILL"), KILL_AFTER_MS);
+  }
 
   /** Waits for the end, and tells everybody. */
   async #watch(): Promise<Deno.CommandStatus> {
     const closed = new Promise<void>((resolve) => this.#control.on("close", () => resolve()));
     const status = await exitStatus(this.#child);
     this.#hasEnded = true;
+    clearTimeout(this.#escalation);
     const late = setTimeout(() => this.#control.destroy(), LAST_WORDS_MS);
     await closed;
     clearTimeout(late);
@@ -165,7 +176,7 @@ class InstanceHandle implements Instance {
     }
   }
 
-  events(options?: EventOptions): AsyncIterableIterator<FlowEvent, undefined> {
+  events(options?: EventOptions): EventStream {
     return this.#client.events(options);
   }
 
@@ -184,12 +195,10 @@ class InstanceHandle implements Instance {
 
   async #close(): Promise<Deno.CommandStatus> {
     this.#client.request({ do: "close" }).catch(() => {}); // it has ended already
-    const term = setTimeout(() => this.kill("SIGTERM"), TERM_AFTER_MS);
-    const kill = setTimeout(() => this.kill("SIGKILL"), KILL_AFTER_MS);
-    const status = await this.status;
-    clearTimeout(term);
-    clearTimeout(kill);
-    return status;
+    if (!this.#hasEnded) {
+      this.#escalation ??= setTimeout(() => this.#terminate(), TERM_AFTER_MS);
+    }
+    return await this.status;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -6,12 +6,13 @@
  */
 import { ConfigError } from "../config/error.ts";
 import type { Options } from "../config/options.ts";
+import { HEADER_OWNER } from "../flow/layout.ts";
 import { DEFAULT_CAPACITY, FlowTable } from "../flow/table.ts";
 import { inheritedDescriptors, setCloseOnExec, setNonBlocking } from "../sys/descriptors.ts";
 import { SysError } from "../sys/errno.ts";
 import { statusOf } from "../sys/file.ts";
 import { libc } from "../sys/libc.ts";
-import { SharedMapping } from "../sys/shared_memory.ts";
+import { isZero, reserve, sealSize, SharedMapping } from "../sys/shared_memory.ts";
 import { AF_UNIX, getOption, SO_DOMAIN, SO_TYPE, SOCK_STREAM, SOL_SOCKET } from "../sys/socket.ts";
 import { ControlServer } from "./server.ts";
 
@@ -67,9 +68,23 @@ function sizeOf(fd: number, name: string): number {
 }
 
 /**
+ * Makes a mapped file ours: what is in it already would be taken for flows, and two instances must not share
+ * one. It must not become too short either, not for lack of room at least.
+ *
+ * @throws ConfigError, SysError
+ */
+function claim(fd: number, name: string, mapping: SharedMapping): ArrayBuffer {
+  const isNew = isZero(fd, mapping.size);
+  if (isNew && !sealSize(fd)) reserve(fd, mapping.size);
+  const buffer = mapping.buffer(), words = new Int32Array(buffer, 0, HEADER_OWNER + 1);
+  if (isNew && Atomics.compareExchange(words, HEADER_OWNER, 0, Deno.pid) === 0) return buffer;
+  throw new ConfigError(`${name}: not empty (each instance needs a new file, of zeroes only)`);
+}
+
+/**
  * Maps the file for the table of flows.
  *
- * @throws ConfigError when it is none, or too small
+ * @throws ConfigError when it is none, too small, in use or has been
  */
 export function openTable(
   { control, flowTable, fd }: Pick<Options, "control" | "flowTable" | "fd">,
@@ -84,8 +99,8 @@ export function openTable(
     throw new ConfigError(`${name}: too small (${bytes} bytes, at least ${needed} are needed)`);
   }
   try {
-    const size = FlowTable.byteLength(capacity);
-    const buffer = new SharedMapping(flowTable, { size: BigInt(size) }).buffer();
+    const size = BigInt(FlowTable.byteLength(capacity));
+    const buffer = claim(flowTable, name, new SharedMapping(flowTable, { size }));
     libc.close(flowTable);
     return { buffer, capacity };
   } catch (error) {

@@ -4,9 +4,10 @@
  *
  * Theory of operation: they share a connected UNIX stream socket (`--control FD`). Each message is a line of JSON,
  * either way. The controller's requests carry a number from 1 on, which is in the reply; a line of which no
- * number can be read is refused with 0. What the instance says of itself carries none. Requests that are there when the instance starts are done before its guest
- * runs, so that nothing is missed. The instance never waits for its controller: events that it does not
- * read in time are left out, and their number is said. When the controller has gone, the instance ends.
+ * number can be read is refused with 0. What the instance says of itself carries none. Requests that are
+ * there when the instance starts are done before its guest runs, so that nothing is missed. The instance
+ * never waits for its controller: events that it does not read in time are left out, and their number is
+ * said. When the controller has gone, the instance ends.
  *
  * @module
  */
@@ -53,12 +54,17 @@ export interface Answer {
 
 /** An error, to be made one again on the other side. */
 export interface ErrorRecord {
-  /** Name of its class: `ConfigError`, `SysError`, `CommandError`, `PortSpecError`, `PolicyRuleError`, or another. */
+  /**
+   * Name of its class: `ConfigError`, `SysError`, `CommandError`, `PortSpecError`, `PolicyRuleError`, `RequestError`
+   * for what is no request, or another.
+   */
   readonly name: string;
   readonly message: string;
   /** Of a SysError: the call and the errno number. */
   readonly call?: string;
   readonly errno?: number;
+  /** Of a ConfigError that the kernel is the reason of: the name of its errno number, such as `EADDRINUSE`. */
+  readonly code?: string;
   /** Of a CommandError: 126 or 127. */
   readonly exitCode?: number;
 }

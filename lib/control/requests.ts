@@ -20,6 +20,13 @@ export class RequestError extends Error {
   }
 }
 
+/** Longest text that a message repeats. */
+const MAX_SHOWN = 80;
+
+function cut(text: string): string {
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
+}
+
 type Fields = Readonly<Record<string, unknown>>;
 
 function isObject(value: unknown): value is Fields {
@@ -91,5 +98,6 @@ export function readMessage(text: string): Message {
       if (typeof fields.on === "boolean") return { id, do: "events", on: fields.on };
       throw new RequestError(id, '"on" must be true or false');
   }
-  throw new RequestError(id, `Nothing is known of "do": ${JSON.stringify(fields.do)}`);
+  if (typeof fields.do !== "string") throw new RequestError(id, '"do" must be a string');
+  throw new RequestError(id, `Nothing is known of "do": ${cut(JSON.stringify(fields.do))}`);
 }

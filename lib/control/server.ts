@@ -175,6 +175,7 @@ export class ControlServer {
     this.#say({ reply, error: { name: "RequestError", message } });
   }
 
+  /** Whatever a line holds: nothing that it leads to ends the instance. */
   #line(text: string): void {
     if (this.#exit !== null) return;
     try {
@@ -182,8 +183,8 @@ export class ControlServer {
       if ("answer" in message) this.#answered(message);
       else this.#requested(message);
     } catch (error) {
-      if (!(error instanceof RequestError)) throw error;
-      this.#refuse(error.id, error.message);
+      if (error instanceof RequestError) this.#refuse(error.id, error.message);
+      else this.#refuse(NO_ID, `Cannot be read: ${errorRecord(error).message}`);
     }
   }
 

@@ -16,8 +16,7 @@
  * console.log((await guest.status).code); // 1: connection refused
  * ```
  *
- * Scripts need `deno run --allow-all`: an instance is a process, and its flow table is memory that the
- * script maps.
+ * What a script must be permitted says {@linkcode spawn}. Importing this needs nothing.
  *
  * @module
  */
@@ -53,7 +52,12 @@ export type { ForwardEntry, ForwardRule, Ready } from "./protocol.ts";
  * It returns at once; {@linkcode Instance.ready} is fulfilled when the command runs, or says why it does
  * not. When the command ends, the instance does.
  *
- * @throws ConfigError when the program, or the folder to start it in, is not there
+ * A script needs `deno run --allow-run --allow-env --allow-read --allow-ffi`: the instance is a process, gets the
+ * script's variables, is looked for first, and has a flow table that the script maps. What a script may not
+ * do itself, an instance may: it is a program of its own, and has all rights of the script's user.
+ *
+ * @throws NotCapable without one of these permissions
+ * @throws ConfigError for options of a wrong type, and when the program, or the folder to start it in, is not there
  * @example
  * ```ts
  * import { spawn } from "./spawn.ts";
@@ -72,9 +76,11 @@ export function spawn(options: SpawnOptions = {}): Instance {
  * Gives a network to a namespace that others have made, or to a virtual machine.
  *
  * The instance ends when the process or path has gone; one for a virtual machine waits for the next
- * hypervisor.
+ * hypervisor. Namespaces can be joined by their owner, and by root: a script that runs as root gives
+ * `args: ["--runas", "0"]`, as the instance runs as nobody otherwise. Permissions are those of
+ * {@linkcode spawn}.
  *
- * @throws ConfigError when the program, or the folder to start it in, is not there
+ * @throws ConfigError for options of a wrong type, and when the program, or the folder to start it in, is not there
  * @example
  * ```ts
  * import { attach } from "./spawn.ts";
@@ -91,7 +97,7 @@ export function spawn(options: SpawnOptions = {}): Instance {
 export function attach(options: AttachOptions): Instance {
   return startInstance(
     attachArguments(options, DESCRIPTOR_OPTIONS),
-    { stdin: "null", ...options },
+    { ...options, stdin: options.stdin ?? "null" },
     attach,
   );
 }

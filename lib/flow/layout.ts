@@ -34,6 +34,8 @@ export const HEADER_VERSION = 1;
 export const HEADER_CAPACITY = 2;
 /** Word of the header with the number of entries that were ever ACTIVE: the highest index plus one. */
 export const HEADER_USED = 3;
+/** Word of the header with the number of the process that has taken shared memory for its table; else 0. */
+export const HEADER_OWNER = 4;
 /** "tbFL" in memory. */
 export const MAGIC = 0x4c466274;
 /** To be raised with every change of what is where. */

@@ -31,9 +31,12 @@ export interface SideSnapshot {
   readonly address: string;
   /** Its port; of a ping, the identifier. */
   readonly port: number;
-  /** The address that we use towards it. */
+  /**
+   * The address that we use towards it: as seen from the guest, that of whom it talks to. Unspecified (`0.0.0.0`, `::`)
+   * where the kernel chose it, which is usual for targets on the host's side.
+   */
   readonly ourAddress: string;
-  /** The port that we use towards it. */
+  /** The port that we use towards it; 0 where the kernel chose it. */
   readonly ourPort: number;
 }
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Address } from "../wire/address.ts";
+import { type Address, formatAddress, isV4 } from "../wire/address.ts";
 import { parseTarget, Verdict } from "./policy_rules.ts";
 import type { FlowAnswer, FlowQuestion, FlowVerdict } from "./question.ts";
 
@@ -93,4 +93,14 @@ export function checkAnswer(answer: unknown): Decision {
   if (verdict !== Verdict.ALLOW) wrong("what is denied goes nowhere: no target");
   if (typeof target !== "string") wrong(`target ${shown(target)} is not text`);
   return { verdict, label, ...parseTarget(target) };
+}
+
+/**
+ * Refuses a target that a flow cannot go to, as its packets are of the other family.
+ *
+ * @throws TypeError
+ */
+export function checkFamily({ target }: Decision, isIpv4: boolean): void {
+  if (target === null || isV4(target) === isIpv4) return;
+  wrong(`target ${formatAddress(target)} is of the other family than the flow`);
 }

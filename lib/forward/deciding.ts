@@ -5,8 +5,9 @@
  * Theory of operation: a {@linkcode Decider} is asked once for each flow, when everything about it is known, and
  * answers at once or later. Meanwhile the flow is held: nobody is told anything. `questions.ts` has what
  * was asked and answered, `held_frames.ts` what the guest has sent meanwhile; the loop has it come in again
- * when there is an answer, and accepted connections go on likewise (`tcp/held.ts`). A program that throws,
- * or answers nonsense, has rejected the flow, and that is logged, as often as is bearable.
+ * when there is an answer, and accepted connections go on likewise (`tcp/held.ts`). A permission is used up
+ * by the flow that begins with it: while it cannot, for lack of a socket for example, nobody is asked anew. A
+ * program that throws, or answers nonsense, has rejected the flow, and that is logged, as often as is bearable.
  *
  * @module
  */
@@ -25,6 +26,8 @@ const COMPLAINTS_PER_SECOND = 1;
 /** Longest message of a program's error that is logged, in characters. */
 const MAX_MESSAGE = 200;
 
+const NONE = -1;
+
 /** What is asked beside what a flow's sides say. */
 export interface Known {
   /** Names of an address of the host's side, latest first. */
@@ -40,7 +43,11 @@ export class Deciding {
   /** What the last {@linkcode Deciding.decide} came to, unless that was HOLD. */
   decision: Decision = REJECTED;
   /** The question that the last HOLD was about. */
-  place = -1;
+  place = NONE;
+  /** Whether the flow that is being looked at could wait. Off: it is not asked about, but dropped. */
+  patient = true;
+  /** The question whose answer has let the flow begin that is being looked at; -1: there is none. */
+  #allowed = NONE;
   readonly #decider: Decider;
   readonly #known: Known;
   readonly #complaints = new RateLimit(COMPLAINTS_PER_SECOND);
@@ -64,7 +71,7 @@ export class Deciding {
     this.decision = REJECTED;
     let place = questions.find(protocol, ini, tgt, nowMs);
     if (place < 0) {
-      place = questions.open(protocol, ini, tgt, nowMs);
+      if (this.patient) place = questions.open(protocol, ini, tgt, nowMs);
       if (place < 0) return this.#noRoom();
       this.#ask(place, protocol, ini, tgt);
     }
@@ -79,8 +86,20 @@ export class Deciding {
       questions.amend(place, decision);
     }
     this.decision = decision;
-    if (decision.verdict === Verdict.ALLOW) questions.end(place); // the flow itself stands for it now
+    if (decision.verdict === Verdict.ALLOW) this.#allowed = place;
     return decision.verdict;
+  }
+
+  /** Another flow is being looked at. */
+  forget(): void {
+    this.#allowed = NONE;
+  }
+
+  /** The flow that {@linkcode Deciding.decide} has let begin does so, and stands for its question now. */
+  begun(): void {
+    if (this.#allowed < 0) return;
+    this.questions.end(this.#allowed);
+    this.#allowed = NONE;
   }
 
   /** Asks about the flow at a place. */

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import type { DnsName } from "../wire/dns.ts";
+import { DNS_MAX_NAME, type DnsName } from "../wire/dns.ts";
 import { AddressTable } from "./address_table.ts";
 
 /** Addresses that names are kept of. */
@@ -19,7 +19,7 @@ export const MAX_NAMED = 4096;
 export const NAMES_PER_ADDRESS = 8;
 
 const MS_PER_SECOND = 1000;
-const HYPHEN = 0x2d, DIGIT_0 = 0x30, DIGIT_9 = 0x39, UNDERSCORE = 0x5f;
+const DOT = 0x2e, HYPHEN = 0x2d, DIGIT_0 = 0x30, DIGIT_9 = 0x39, UNDERSCORE = 0x5f;
 const LOWER_A = 0x61, LOWER_Z = 0x7a;
 
 /** Whether a byte of a name means itself. */
@@ -28,21 +28,27 @@ function isPlain(byte: number): boolean {
     byte === HYPHEN || byte === UNDERSCORE;
 }
 
+const characters = new Uint8Array(DNS_MAX_NAME);
+const decoder = new TextDecoder();
+
 /**
  * A name as text, without the final dot.
+ *
+ * The text is made at once: of one that is put together character by character the runtime would keep all
+ * beginnings, some kilobytes for each name.
  *
  * @returns null for the root, and for a name that text could not tell from another
  */
 export function nameText({ bytes, length }: DnsName): string | null {
-  let text = "";
+  let end = 0;
   for (let at = 0; at < length - 1; at += 1 + bytes[at]) {
-    if (text !== "") text += ".";
+    if (end > 0) characters[end++] = DOT;
     for (let k = 1; k <= bytes[at]; k++) {
       if (!isPlain(bytes[at + k])) return null;
-      text += String.fromCharCode(bytes[at + k]);
+      characters[end++] = bytes[at + k];
     }
   }
-  return text === "" ? null : text;
+  return end === 0 ? null : decoder.decode(characters.subarray(0, end));
 }
 
 /** A name, until it expires. */

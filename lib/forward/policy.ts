@@ -33,10 +33,15 @@
  * A rule with a target sends its flows there; a flow of the other family is denied then. The target itself
  * is not subject to rules.
  *
+ * Whoever begins a flow asks {@linkcode admit}, makes what the flow needs, and says {@linkcode admitted} when it
+ * begins: only then a program's permission is used up, and its label given.
+ *
  * @module
  */
+import { shown } from "../config/error.ts";
 import { getLogger, LogLevels } from "../std/log.ts";
 import type { Context, Family } from "../context.ts";
+import type { FlowTable } from "../flow/table.ts";
 import { type FlowSide, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
 import { type Address, formatAddress, isV4, sameAddress } from "../wire/address.ts";
 import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from "../wire/ipv4.ts";
@@ -95,13 +100,11 @@ export function hold({ policy, link }: Context, packet: Packet): void {
 }
 
 /**
- * Gives a flow the label of the decision that let it begin. To be called between {@linkcode admit} and the flow's
- * activation, for every flow, also for those that the guest does not start.
+ * The flow that {@linkcode admit} has just let begin does so, as entry `i` of the table: it gets its label, and the
+ * decision is used up. To be called right before its activation, also for flows that the guest does not start.
  */
-export function label({ policy, table }: Context, i: number, ini: FlowSide): void {
-  if (policy !== null && policy.label !== 0 && ini.pif !== Pif.HOST) {
-    table.setLabel(i, policy.label);
-  }
+export function admitted({ policy, table }: Context, i: number, ini: FlowSide): void {
+  if (policy !== null && ini.pif !== Pif.HOST) policy.begun(table, i);
 }
 
 /** Whether the first `bits` bits of two addresses, four words each, are the same. */
@@ -157,8 +160,10 @@ export class Policy {
   readonly deciding: Deciding | null;
   /** Where the last decision came from: index of a rule, {@linkcode BY_DEFAULT}, {@linkcode AS_RESOLVER} or {@linkcode BY_PROGRAM}. */
   rule = BY_DEFAULT;
-  /** Number of the label that the last {@linkcode Policy.apply} gave its flow, of `FlowTable.labelId`; 0: none. */
-  label = 0;
+  /** What the flow of the last {@linkcode Policy.apply} is to be called; "": nothing, also when it may not begin. */
+  label = "";
+  /** Whether it was said that there are too many labels. */
+  #told = false;
   readonly #rules: readonly Prepared[];
   /** Whether there are names in rules. */
   readonly #named: boolean;
@@ -283,16 +288,15 @@ export class Policy {
       SIDE_OADDR,
       ini.oport,
     );
-    this.label = 0;
+    this.label = "";
+    this.deciding?.forget();
     let rule: Redirection | null = null;
     if (this.rule >= 0) rule = this.#rules[this.rule].rule;
     else if (this.rule === BY_DEFAULT && this.deciding !== null) {
       verdict = this.deciding.decide(nowMs, protocol, ini, tgt);
       this.rule = BY_PROGRAM;
       rule = this.deciding.decision;
-      if (this.deciding.decision.label !== "") {
-        this.label = ctx.table.labelId(this.deciding.decision.label);
-      }
+      if (verdict === Verdict.ALLOW) this.label = this.deciding.decision.label;
     }
     if (getLogger().level <= LogLevels.DEBUG) this.#log(verdict, protocol, tgt);
     if (rule?.target && verdict === Verdict.ALLOW) {
@@ -300,6 +304,17 @@ export class Policy {
       else tgt.setEndpoint(rule.target, 0, this.#targetPort(rule, protocol, tgt));
     }
     return verdict;
+  }
+
+  /** The flow of the last {@linkcode Policy.apply} begins, see {@linkcode admitted}. */
+  begun(table: FlowTable, i: number): void {
+    this.deciding?.begun();
+    if (this.label === "") return;
+    const id = table.labelId(this.label);
+    table.setLabel(i, id);
+    if (id > 0 || this.#told) return;
+    this.#told = true;
+    getLogger().warn(`Policy: no room for label ${shown(this.label)}: only known ones are given`);
   }
 
   /**

@@ -7,8 +7,8 @@
  * is not asked again. Each has one of {@linkcode MAX_QUESTIONS} places:
  *
  * - ASKED for up to {@linkcode ANSWER_MS}; then it is forgotten, and the next packet asks anew.
- * - ANSWERED for up to {@linkcode KEPT_MS}. "Allow" ends with the flow that takes it; a denial stays that
- *   long for the flow's other packets, so that a program is asked once although no flow has come of it.
+ * - ANSWERED for up to {@linkcode KEPT_MS}, for the flow's other packets: so a program is asked once although no
+ *   flow has come of it. "Allow" ends when the flow begins that it was for; it stays while that fails.
  *
  * When all places are taken, the next answer that still waits gives way; when all are ASKED, there is no place:
  * such a flow is dropped. So a guest that floods us makes nothing grow, and the work for each packet has a
@@ -207,6 +207,13 @@ export class Questions {
     if (this.#used === 0) return;
     for (let place = 0; place < MAX_QUESTIONS; place++) {
       if (this.#states[place] !== FREE && this.#isOver(place, nowMs)) this.end(place);
+    }
+  }
+
+  /** Ends all questions: whoever had them asked is gone. */
+  endAll(): void {
+    for (let place = 0; place < MAX_QUESTIONS; place++) {
+      if (this.#states[place] !== FREE) this.end(place);
     }
   }
 

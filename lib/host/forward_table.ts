@@ -5,12 +5,15 @@
  * @module
  */
 import type { ListenSpec } from "../forward/listener.ts";
-import { MAX_PORT, mergeRules, type PortRule, rulesOverlap } from "../forward/ports.ts";
-import { type Address, sameAddress } from "../wire/address.ts";
-import { AutoPorts, emptyPorts, exclude, include, type PortSet } from "./port_set.ts";
-
-/** No listener. */
-export const CLOSED = -1;
+import {
+  checkOverlap,
+  MAX_PORT,
+  mergeRules,
+  type PortRule,
+  rulesOverlap,
+} from "../forward/ports.ts";
+import { CLOSED, OpenRule, OpenRules } from "./open_rules.ts";
+import { AutoPorts, emptyPorts, exclude, has, include, type PortSet } from "./port_set.ts";
 
 /** What opens and closes the listeners of a protocol. */
 export interface Ports {
@@ -19,54 +22,6 @@ export interface Ports {
   unlisten(index: number): void;
   /** Ports that are bound still though they were closed: connections use them. Default: none. */
   kept?(pif: number): readonly number[];
-}
-
-/** A rule, and the listener of each of its ports; {@linkcode CLOSED}: it is not open. */
-export class OpenRule {
-  readonly listeners: Int32Array;
-
-  constructor(readonly rule: PortRule, listeners?: Int32Array) {
-    this.listeners = listeners ?? new Int32Array(rule.last - rule.first + 1).fill(CLOSED);
-  }
-
-  /** Ports `first…last` of this rule only, with their listeners. */
-  part(first: number, last: number): OpenRule {
-    const from = first - this.rule.first;
-    const rule = { ...this.rule, first, last, to: this.rule.to + from };
-    return new OpenRule(rule, this.listeners.slice(from, from + last - first + 1));
-  }
-
-  /** What is left without ports `first…last`. */
-  without(first: number, last: number): OpenRule[] {
-    const { rule } = this, left: OpenRule[] = [];
-    if (first > rule.last || last < rule.first) return [this];
-    if (first > rule.first) left.push(this.part(rule.first, first - 1));
-    if (last < rule.last) left.push(this.part(last + 1, rule.last));
-    return left;
-  }
-
-  /** The parts of it that are open, as rules. */
-  open(): PortRule[] {
-    const { rule, listeners } = this;
-    const ports = [...listeners.keys()].filter((k) => listeners[k] !== CLOSED);
-    return ports.map((k) => ({
-      ...rule,
-      first: rule.first + k,
-      last: rule.first + k,
-      to: rule.to + k,
-    }));
-  }
-}
-
-function sameOrNone(a: Address | null, b: Address | null): boolean {
-  return a && b ? sameAddress(a, 0, b, 0) : a === b;
-}
-
-/** Whether a rule is part of another: the same ports lead to the same place. */
-function isPart(part: PortRule, whole: PortRule): boolean {
-  return part.first >= whole.first && part.last <= whole.last &&
-    part.to - part.first === whole.to - whole.first && part.device === whole.device &&
-    sameOrNone(part.address, whole.address) && sameOrNone(part.target, whole.target);
 }
 
 /** One option. */
@@ -78,9 +33,10 @@ export class ForwardTable {
   readonly auto: readonly AutoPorts[];
   readonly weak: readonly PortRule[];
   /** Rules that name their ports, as far as they are open. */
-  named: OpenRule[] = [];
+  readonly named: OpenRules = new OpenRules();
   /** Rules that follow TCP, likewise. */
   readonly followers: readonly OpenRule[];
+  readonly #followers: OpenRules;
   /** Listeners per port: as many as there are rules with addresses of their own. */
   readonly #counts: Uint16Array<ArrayBuffer> = new Uint16Array(MAX_PORT + 1);
 
@@ -94,6 +50,7 @@ export class ForwardTable {
     this.auto = rules.filter((rule) => rule.auto).map((rule) => new AutoPorts(rule));
     this.weak = rules.filter((rule) => rule.weak && !rule.auto);
     this.followers = followers.map((rule) => new OpenRule(rule));
+    this.#followers = new OpenRules(this.followers);
   }
 
   get protocol(): string {
@@ -116,39 +73,31 @@ export class ForwardTable {
   inForce(): PortRule[] {
     const following = this.followers.flatMap((rule) => rule.open())
       .map((rule) => ({ ...rule, weak: false }));
-    const named = this.named.map(({ rule }) => rule);
     const auto = this.auto.map(({ rule }) => rule);
-    return mergeRules([...auto, ...this.weak, ...named, ...following]);
+    return mergeRules([...auto, ...this.weak, ...this.named.all(), ...following]);
   }
 
-  /** Whether all ports of a rule are named by rules that lead to the same place. */
-  has(rule: PortRule): boolean {
-    let left = [new OpenRule(rule)];
-    for (const named of this.named) {
-      if (!this.#meets(named, rule)) continue;
-      left = left.flatMap((part) => part.without(named.rule.first, named.rule.last));
-    }
-    return left.length === 0;
+  /**
+   * Refuses rules that overlap others; `auto` rules and those that follow give way.
+   *
+   * @param fresh of one text
+   * @throws PortSpecError
+   */
+  checkOverlap(fresh: readonly PortRule[]): void {
+    checkOverlap(this.weak, fresh);
+    if (fresh.some((rule) => this.#listens(rule))) checkOverlap(this.named.all(), fresh);
   }
 
-  /** Whether a named rule and another are about the same ports in part, and agree there. */
-  #meets(named: OpenRule, { first, last, ...rest }: PortRule): boolean {
-    const from = Math.max(first, named.rule.first), to = Math.min(last, named.rule.last);
-    if (from > to) return false;
-    return isPart({ ...rest, first: from, last: to, to: rest.to + from - first }, named.rule);
+  /** Whether we listen on a port of a rule, on any address. */
+  #listens({ first, last }: PortRule): boolean {
+    for (let port = first; port <= last; port++) if (has(this.listening, port)) return true;
+    return false;
   }
 
-  /** Takes the ports of a rule that {@linkcode has} is true for out of the named ones. @returns them */
-  take(rule: PortRule): OpenRule[] {
-    const taken: OpenRule[] = [];
-    this.named = this.named.flatMap((named) => {
-      if (!this.#meets(named, rule)) return [named];
-      const first = Math.max(rule.first, named.rule.first);
-      const last = Math.min(rule.last, named.rule.last);
-      taken.push(named.part(first, last));
-      return named.without(first, last);
-    });
-    return taken;
+  /** Rules which follow TCP that overlap a rule. */
+  followersOf(rule: PortRule): OpenRule[] {
+    return this.#followers.between(rule.first, rule.last)
+      .filter((follower) => rulesOverlap(follower.rule, rule));
   }
 
   /** Finds out anew which ports follow TCP, and which ones `auto` rules leave to named ones. */
@@ -163,17 +112,15 @@ export class ForwardTable {
   }
 
   #reserve(): void {
+    if (this.auto.length === 0) return;
+    const named = this.named.all();
     for (const auto of this.auto) {
+      const everywhere = { ...auto.rule, first: 0, last: MAX_PORT };
       auto.taken.fill(0);
-      for (const { rule } of this.named) {
-        if (!rulesOverlap(rule, { ...auto.rule, first: rule.first, last: rule.last })) continue;
+      for (const rule of named) {
+        if (!rulesOverlap(rule, everywhere)) continue;
         for (let port = rule.first; port <= rule.last; port++) include(auto.taken, port);
       }
     }
   }
-}
-
-/** Ports that rules name. */
-export function size(rules: readonly OpenRule[]): number {
-  return rules.reduce((sum, { listeners }) => sum + listeners.length, 0);
 }

@@ -5,13 +5,17 @@
  * Theory of operation: the module is loaded once, before there is a guest and before rights are given up, into the
  * process of the data path, and its function called from there, once for each flow. Packets wait
  * meanwhile; and as the loop never gives way to the runtime, nothing asynchronous of the module ever goes
- * on: a function that returns a promise is refused. Who needs that decides from another process (`--control`).
+ * on. What it begins (a promise, a request that it does not wait for, a timer) is kept in memory, for each flow
+ * and for ever, so that the guest would decide how much of that we take. Hence a function that returns a
+ * promise is not called a second time, and rejects everything; what it leaves behind unseen is its
+ * author's care. Who needs asynchronous work decides from another process (`--control`).
  *
  * @module
  */
 import { ConfigError, shown } from "../config/error.ts";
 import type { Decider } from "../forward/decider.ts";
 import type { FlowAnswer, FlowQuestion } from "../forward/question.ts";
+import { getLogger } from "../std/log.ts";
 
 /** Names of files that are TypeScript. */
 const TYPESCRIPT = /\.[cm]?tsx?$/;
@@ -56,11 +60,29 @@ export async function loadPolicy(path: string): Promise<Decider> {
   if (decide.constructor.name === "AsyncFunction") {
     throw new ConfigError(`--policy ${shown(path)}: its function must not be async`);
   }
-  return {
-    decide(question) {
-      const answer = (decide as Decide)(question);
-      if (answer === null) throw new TypeError("null is not an answer");
-      return answer;
-    },
-  };
+  return new Caller(path, decide as Decide);
+}
+
+/** Calls a policy's function, as long as that answers at once. */
+class Caller implements Decider {
+  readonly #path: string;
+  #function: Decide | null;
+
+  constructor(path: string, decide: Decide) {
+    this.#path = path;
+    this.#function = decide;
+  }
+
+  decide(question: FlowQuestion): FlowAnswer {
+    if (this.#function === null) return "reject";
+    const answer = this.#function(question);
+    if (answer === null) throw new TypeError("null is not an answer");
+    if (typeof answer !== "object" || !("then" in answer)) return answer;
+    this.#function = null;
+    getLogger().error(
+      `--policy ${shown(this.#path)}: its function must not be async: it has returned a promise, ` +
+        "is not called again, and every connection that it would decide on is rejected",
+    );
+    return "reject";
+  }
 }

@@ -8,7 +8,8 @@ import { ConfigError } from "../config/error.ts";
 import { Pif } from "../flow/side.ts";
 import { formatPortRule, type PortRule } from "../forward/ports.ts";
 import { E, errnoName } from "../sys/errno.ts";
-import { CLOSED, type ForwardTable, OpenRule } from "./forward_table.ts";
+import type { ForwardTable } from "./forward_table.ts";
+import { CLOSED, OpenRule } from "./open_rules.ts";
 import { include } from "./port_set.ts";
 
 /** Ports below it are privileged (ip(7)). */

@@ -25,7 +25,7 @@ import { type SignalMask, SIGSET_SIZE } from "../sys/signal_mask.ts";
 import { AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_STREAM } from "../sys/socket.ts";
 import { COMMAND_NOT_EXECUTABLE, CommandError, executeHint } from "./command_error.ts";
 import { callersUmask } from "./hygiene.ts";
-import { addStartStrings } from "./start_strings.ts";
+import { addStartStrings, startVariable } from "./start_strings.ts";
 
 const PR_SET_PDEATHSIG = 1; // linux/prctl.h
 const PR_SET_DUMPABLE = 4; // linux/prctl.h
@@ -104,7 +104,7 @@ export interface GuestProcess {
 export function findCommand(name: string): string {
   if (name.includes("/")) return name;
   let found = "";
-  for (const directory of (Deno.env.get("PATH") ?? DEFAULT_PATH).split(":")) {
+  for (const directory of (startVariable("PATH") ?? DEFAULT_PATH).split(":")) {
     const path = `${directory || "."}/${name}`;
     if (name === "" || !isFile(path)) continue;
     if (libc.access(new TextEncoder().encode(`${path}\0`), X_OK) === 0) return path;

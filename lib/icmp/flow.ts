@@ -11,7 +11,7 @@ import { Phase } from "../flow/snapshot.ts";
 import { FlowState, FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
-import { admit, label, Verdict } from "../forward/policy.ts";
+import { admit, admitted, Verdict } from "../forward/policy.ts";
 import { EPOLL } from "../sys/epoll.ts";
 import { E, errnoName } from "../sys/errno.ts";
 import { IP_RECVERR, IP_RECVTTL, IPV6_RECVERR, IPV6_RECVHOPLIMIT } from "../sys/ip_options.ts";
@@ -71,7 +71,6 @@ export function pingFlow(
   ctx.table.initiate(i, ini);
   ctx.table.target(i, tgt);
   ctx.table.setType(i, family.version === 4 ? FlowType.PING4 : FlowType.PING6, INI);
-  label(ctx, i, ini);
   const error = family.mode === PingMode.RAW ? takeId(state, family, i) : takeSocket(state, i, id);
   if (error < 0) {
     ctx.table.allocCancel(i);
@@ -79,6 +78,7 @@ export function pingFlow(
     return -1;
   }
   ctx.table.hashInsert(i, INI);
+  admitted(ctx, i, ini);
   ctx.table.activate(i);
   if (getLogger().level <= LogLevels.DEBUG) {
     getLogger().debug(ctx.table.logLine(i, `${ini} => ${tgt}`));

@@ -76,13 +76,14 @@ export class Hypervisor {
   readonly path: string;
   /** The listening socket, or -1. */
   readonly listenFd: number;
+  /** How many hypervisors have left. */
+  departures = 0;
   readonly #absolute: string;
   readonly #file: FileId | null;
   readonly #oneOff: boolean;
   readonly #warnings = new RateLimit(WARNINGS_PER_SECOND);
   #fd: number;
   #spare = -1;
-  #left = false;
   #closed = false;
 
   private constructor(path: string, listenFd: number, fd: number, oneOff: boolean) {
@@ -155,7 +156,7 @@ export class Hypervisor {
 
   /** Whether the hypervisor has left, and no other one may come. */
   get over(): boolean {
-    return this.#left && this.#oneOff;
+    return this.departures > 0 && this.#oneOff;
   }
 
   /**
@@ -218,7 +219,7 @@ export class Hypervisor {
     if (this.#fd < 0) return;
     libc.close(this.#fd);
     this.#fd = -1;
-    this.#left = true;
+    this.departures++;
   }
 
   /** Closes everything, and removes the path if it is ours still. Does nothing the second time. */

@@ -81,6 +81,8 @@ export interface Link {
   readonly rxCsumOffset: Int32Array;
   /** Per transmit slot: offset of the Ethernet header. Fixed. */
   readonly txOffset: Int32Array;
+  /** How many guests have left: another one's frames come when this has grown. */
+  readonly guests: number;
   /** Whether frames wait that no event will tell of: {@linkcode Link.receive} is to be called again. */
   readonly pending: boolean;
   /**

@@ -60,6 +60,10 @@ export class ObservedLink implements Link {
     return this.#inner.uso;
   }
 
+  get guests(): number {
+    return this.#inner.guests;
+  }
+
   get pending(): boolean {
     return this.#inner.pending;
   }

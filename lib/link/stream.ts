@@ -103,6 +103,10 @@ export class StreamLink extends ArenaLink implements Link {
     return !this.#blocked;
   }
 
+  get guests(): number {
+    return this.#hypervisor.departures;
+  }
+
   get pending(): boolean {
     return this.#frameAt(this.#inFirst) !== 0 || this.#hypervisor.over && !this.#told;
   }

@@ -37,6 +37,7 @@ const RX_SLOTS = 16;
 export class TapLink extends ArenaLink implements Link {
   readonly pending = false;
   readonly writable = true; // a full queue drops, as on any network
+  readonly guests = 0;
   readonly arena: Arena;
   readonly tso: boolean;
   readonly uso: boolean;

@@ -6,15 +6,12 @@
  *
  * @module
  */
-import { timespec } from "./layout.ts";
+import { CLOCK_MONOTONIC, newTimespec, timespecMs } from "./clock_rare.ts";
 import { libc } from "./libc.ts";
 
 const { clock_gettime } = libc;
 
-const CLOCK_MONOTONIC = 1; // linux/time.h
-const words = new Uint32Array(timespec.size / 4);
-const SECONDS = timespec.at.tv_sec / 4;
-const NANOSECONDS = timespec.at.tv_nsec / 4;
+const words = newTimespec();
 
 /**
  * CLOCK_MONOTONIC.
@@ -31,5 +28,5 @@ const NANOSECONDS = timespec.at.tv_nsec / 4;
  */
 export function monotonicMs(): number {
   clock_gettime(CLOCK_MONOTONIC, words);
-  return words[SECONDS] * 1e3 + words[NANOSECONDS] / 1e6; // the upper half of the seconds is 0 for 136 years
+  return timespecMs(words);
 }

@@ -10,21 +10,17 @@
  *
  * @module
  */
-import { libc as rare } from "./libc_rare.ts";
+import { libc as rare, openLibrary, RARE } from "./libc_rare.ts";
 
 export { errno } from "./libc_rare.ts";
 
+openLibrary(); // for errno
+
 const library = Deno.dlopen("libc.so.6", {
   // files and descriptors
-  close: { parameters: ["i32" /* fd */], result: "i32" },
-  read: {
-    parameters: ["i32", /* fd */ "buffer", /* buf */ "u32" /* count */],
-    result: "i32",
-  },
-  write: {
-    parameters: ["i32", /* fd */ "buffer", /* buf */ "u32" /* count */],
-    result: "i32",
-  },
+  close: RARE.close,
+  read: RARE.read,
+  write: RARE.write,
   writev: { parameters: ["i32", /* fd */ "buffer", /* iov */ "i32" /* iovcnt */], result: "i32" },
   splice: {
     parameters: [
@@ -108,7 +104,7 @@ const library = Deno.dlopen("libc.so.6", {
     ],
     result: "i32",
   },
-  clock_gettime: { parameters: ["i32", /* clock */ "buffer" /* timespec */], result: "i32" },
+  clock_gettime: RARE.clock_gettime,
 });
 
 /** The functions, under their C names: what is called per packet, and all else. */

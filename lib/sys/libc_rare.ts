@@ -6,12 +6,15 @@
  * millisecond each, and all of them together take as long as half a start of the runtime. These here
  * are called through their addresses instead, which costs nothing to prepare, and a microsecond more per
  * call. What is called per packet or per connection is in `libc.ts`, which has these, too. Only modules
- * that the process that waits for another needs (`../host/background.ts`) import this one.
+ * that others need than the data path import this one: the process that waits for another
+ * (`../host/background.ts`), and scripts that start an instance. The library is opened at the first call, so
+ * that a script that makes none needs no permission for that (`--allow-ffi`).
  *
  * @module
  */
 
-const RARE = {
+/** How they are called. */
+export const RARE = {
   // files and descriptors
   open: { parameters: ["buffer", /* path */ "i32", /* flags */ "u32" /* mode */], result: "i32" },
   close: { parameters: ["i32" /* fd */], result: "i32" },
@@ -42,6 +45,10 @@ const RARE = {
   fchmod: { parameters: ["i32", /* fd */ "u32" /* mode */], result: "i32" },
   memfd_create: { parameters: ["buffer", /* name */ "u32" /* flags */], result: "i32" },
   ftruncate: { parameters: ["i32", /* fd */ "i64" /* length */], result: "i32" },
+  fallocate: {
+    parameters: ["i32", /* fd */ "i32", /* mode */ "i64", /* offset */ "i64" /* len */],
+    result: "i32",
+  },
   fcntl: { parameters: ["i32", /* fd */ "i32", /* cmd */ "i32" /* arg */], result: "i32" },
   ioctl: { parameters: ["i32", /* fd */ "u32", /* request */ "buffer" /* argp */], result: "i32" },
   ioctlNumber: {
@@ -120,6 +127,7 @@ const RARE = {
     result: "i32",
   },
   timerfd_create: { parameters: ["i32", /* clock */ "i32" /* flags */], result: "i32" },
+  clock_gettime: { parameters: ["i32", /* clock */ "buffer" /* timespec */], result: "i32" },
   inotify_init1: { parameters: ["i32" /* flags */], result: "i32" },
   inotify_add_watch: {
     parameters: ["i32", /* fd */ "buffer", /* pathname */ "u32" /* mask */],
@@ -180,7 +188,6 @@ const RARE = {
 
   // names
   if_nametoindex: { parameters: ["buffer" /* name */], result: "u32" },
-  __errno_location: { parameters: [], result: "pointer" },
 } as const;
 
 /** Where dlsym(3) is: in the C library since glibc 2.34. */
@@ -188,13 +195,15 @@ const LIBRARIES = ["libc.so.6", "libdl.so.2"];
 const DLSYM = {
   dlsym: { parameters: ["pointer", /* handle */ "buffer" /* name */], result: "pointer" },
 } as const;
+const ERRNO_LOCATION = { parameters: [], result: "pointer" } as const;
 
+/** @throws NotCapable without `--allow-ffi` */
 function openLoader(): Deno.DynamicLibrary<typeof DLSYM> {
   for (const name of LIBRARIES) {
     try {
       return Deno.dlopen(name, DLSYM);
     } catch (error) {
-      if (name === LIBRARIES.at(-1)) throw error;
+      if (name === LIBRARIES.at(-1) || error instanceof Deno.errors.NotCapable) throw error;
     }
   }
   throw new Error("No C library");
@@ -202,17 +211,31 @@ function openLoader(): Deno.DynamicLibrary<typeof DLSYM> {
 
 const encoder = new TextEncoder();
 let loader: Deno.DynamicLibrary<typeof DLSYM> | null = null;
+/** The calling thread's errno, once the library is open. */
+let errnoCell: Int32Array<ArrayBuffer> = new Int32Array(1);
 
 type Call = (...args: unknown[]) => unknown;
 
 /** A function by its address. @throws Error when there is none */
-function find(key: string, definition: Deno.ForeignFunction): Call {
-  const name = definition.name ?? key;
-  loader ??= openLoader();
-  const address = loader.symbols.dlsym(null, encoder.encode(`${name}\0`)); // null: RTLD_DEFAULT
+function find(name: string, definition: Deno.ForeignFunction): Call {
+  openLibrary();
+  const address = loader!.symbols.dlsym(null, encoder.encode(`${name}\0`)); // null: RTLD_DEFAULT
   if (address === null) throw new Error(`The C library has no ${name}`);
   const pointer = new Deno.UnsafeFnPointer(address as Deno.PointerObject<never>, definition);
   return pointer.call.bind(pointer) as Call;
+}
+
+/**
+ * Opens the C library, unless it is open. Calls through this module do so themselves; others must have done so
+ * before they can fail: it finds {@linkcode errno}, which may change by that.
+ *
+ * @throws NotCapable without `--allow-ffi`
+ */
+export function openLibrary(): void {
+  if (loader) return;
+  loader = openLoader();
+  const address = find("__errno_location", ERRNO_LOCATION)() as Deno.PointerObject;
+  errnoCell = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(address, 4));
 }
 
 /** Functions that are looked for when they are called first. */
@@ -222,17 +245,13 @@ function load<T extends Deno.ForeignLibraryInterface>(
   const functions: Record<string, Call> = {};
   for (const [key, definition] of Object.entries(table)) {
     let call: Call | null = null;
-    functions[key] = (...args) => (call ??= find(key, definition))(...args);
+    functions[key] = (...args) => (call ??= find(definition.name ?? key, definition))(...args);
   }
   return functions as Deno.StaticForeignLibraryInterface<T>;
 }
 
 /** The functions, under their C names. */
 export const libc: Deno.StaticForeignLibraryInterface<typeof RARE> = load<typeof RARE>(RARE);
-
-const errnoCell: Int32Array<ArrayBuffer> = new Int32Array(
-  Deno.UnsafePointerView.getArrayBuffer(libc.__errno_location()!, 4),
-);
 
 /**
  * The calling thread's `errno`, valid only right after a call that returned -1.

@@ -5,7 +5,8 @@
  *
  * Theory of operation: an access behind the end of the file would be a SIGBUS, which nothing survives.
  * So the file must be long enough when it is mapped. Whoever passed it may still cut it short later,
- * unless it is sealed (F_SEAL_SHRINK, memfd_create(2)), and end us by that; it could as well kill us.
+ * unless it is sealed ({@linkcode sealSize}), and end us by that; it could as well kill us. An access to what
+ * a full disk has no room for is a SIGBUS, too: {@linkcode reserve}.
  *
  * Views of the memory must not be used any more after {@linkcode SharedMapping.unmap}: that is a
  * SIGSEGV. Whoever makes them keeps count of them.
@@ -26,8 +27,11 @@ const S_IFMT = 0o170000; // linux/stat.h
 const S_IFREG = 0o100000;
 const MFD_CLOEXEC = 0x1, MFD_ALLOW_SEALING = 0x2; // linux/memfd.h
 const MFD_NOEXEC_SEAL = 0x8; // linux/memfd.h, since Linux 6.3
-const F_ADD_SEALS = 1033; // linux/fcntl.h
+const F_ADD_SEALS = 1033, F_GET_SEALS = 1034; // linux/fcntl.h
 const F_SEAL_SEAL = 0x1, F_SEAL_SHRINK = 0x2, F_SEAL_GROW = 0x4; // linux/fcntl.h
+const SEEK_DATA = 3, SEEK_HOLE = 4; // linux/fs.h
+/** Bytes that are read at a time. */
+const PIECE = 1 << 16;
 /** Largest page of a hugetlbfs. */
 const MAX_BLOCK = 1 << 30;
 
@@ -89,6 +93,75 @@ export function createMemory(name: string, bytes: number): number {
     libc.close(fd);
     throw error;
   }
+}
+
+/**
+ * Sees to it that a file is never made shorter, if it is one of memfd_create(2) that allows it.
+ *
+ * @returns false: it may be
+ */
+export function sealSize(fd: number): boolean {
+  if (libc.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) === 0) return true;
+  const seals = libc.fcntl(fd, F_GET_SEALS, 0);
+  return seals >= 0 && (seals & F_SEAL_SHRINK) !== 0;
+}
+
+/**
+ * Has a file take up the room for its first bytes, where its file system can do that.
+ *
+ * @throws SysError ENOSPC: there is none; EDQUOT; others of fallocate(2)
+ */
+export function reserve(fd: number, bytes: number): void {
+  while (libc.fallocate(fd, 0, 0n, BigInt(bytes)) < 0) {
+    if (errno() === E.EOPNOTSUPP) return;
+    if (errno() !== E.EINTR) throw lastError("fallocate", `${bytes} bytes`);
+  }
+}
+
+/** Whether the bytes of a file from `from` up to `end` are zeroes. @throws SysError */
+function isZeroBetween(fd: number, from: number, end: number): boolean {
+  const words = new Uint32Array(PIECE / Uint32Array.BYTES_PER_ELEMENT);
+  const bytes = new Uint8Array(words.buffer);
+  for (let at = from; at < end;) {
+    const n = libc.pread(fd, bytes, Math.min(PIECE, end - at), BigInt(at));
+    if (n === 0) return true; // the file has ended
+    if (n < 0 && errno() === E.EINTR) continue;
+    if (n < 0) throw lastError("pread", `${fd}`);
+    bytes.fill(0, n);
+    if (words.some((word) => word !== 0)) return false;
+    at += n;
+  }
+  return true;
+}
+
+/**
+ * Whether the first bytes of a file are all zero. Holes are not read; moves the file's position.
+ *
+ * @throws SysError
+ * @example
+ * ```ts
+ * import { createMemory, isZero, SharedMapping } from "./shared_memory.ts";
+ * import { assertEquals } from "@std/assert";
+ * import { libc } from "./libc.ts";
+ *
+ * const fd = createMemory("numbers", 1 << 30), mapping = new SharedMapping(fd);
+ * new Uint8Array(mapping.buffer())[100_000] = 1;
+ * assertEquals([isZero(fd, 100_000), isZero(fd, 100_001)], [true, false]);
+ * mapping.unmap();
+ * libc.close(fd);
+ * ```
+ */
+export function isZero(fd: number, bytes: number): boolean {
+  for (let at = 0; at < bytes;) {
+    const from = Number(libc.lseek(fd, BigInt(at), SEEK_DATA));
+    if (from < 0 && errno() === E.ENXIO) return true; // nothing but a hole
+    if (from < 0) return isZeroBetween(fd, at, bytes); // holes are not known of here
+    const hole = Number(libc.lseek(fd, BigInt(from), SEEK_HOLE));
+    const end = hole < 0 ? bytes : Math.min(hole, bytes);
+    if (!isZeroBetween(fd, from, end)) return false;
+    at = Math.max(end, from + 1);
+  }
+  return true;
 }
 
 /** What to map of a file. */

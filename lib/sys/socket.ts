@@ -48,6 +48,7 @@ export const MSG_TRUNC = 0x20;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_ERRQUEUE = 0x2000;
 export const MSG_NOSIGNAL = 0x4000;
+export const SHUT_RD = 0;
 export const SHUT_WR = 1;
 
 /** Bytes of `struct sockaddr_in` and `struct sockaddr_in6` (ip(7), ipv6(7)). */

@@ -193,10 +193,12 @@ export class Listeners {
   /** A connection from the guest, between the sides in `ini` and `tgt`, goes on if the policy lets it. */
   #fromGuest(fd: number): void {
     const { ctx, ini, tgt } = this.#tcp, deciding = ctx.policy?.deciding ?? null;
+    if (deciding !== null) deciding.patient = this.#held?.hasRoom(ctx.nowMs) ?? true;
     const verdict = admit(ctx, IPPROTO_TCP, ini, tgt);
+    if (deciding !== null) deciding.patient = true;
     if (verdict === Verdict.ALLOW) spliceAccepted(this.#splice, fd, ini, tgt);
     else if (verdict !== Verdict.HOLD || deciding === null) closeWithReset(fd);
-    else this.#heldFor(deciding).keep(deciding.place, fd, ini, tgt);
+    else if (!this.#heldFor(deciding).keep(deciding.place, fd, ini, tgt)) closeWithReset(fd);
   }
 
   #heldFor(deciding: Deciding): HeldConnections {

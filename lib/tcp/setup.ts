@@ -15,7 +15,7 @@ import { INI, Pif, SIDE_EADDR, TGT } from "../flow/side.ts";
 import { FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
-import { admit, label, Verdict } from "../forward/policy.ts";
+import { admit, admitted, Verdict } from "../forward/policy.ts";
 import { deny as denyPacket } from "../icmp/deny.ts";
 import { sendUnreachable } from "../icmp/error.ts";
 import { EPOLL } from "../sys/epoll.ts";
@@ -183,10 +183,10 @@ export function connectFromTap(tcp: TcpState, packet: Packet, payload: number): 
   ctx.table.initiate(i, ini);
   ctx.table.target(i, tgt);
   ctx.table.setType(i, FlowType.TCP, INI);
-  label(ctx, i, ini);
   initWords(tcp, i, fd);
   takeOptions(tcp, i, packet.l4);
   tcp.data[base(i) + W.EVENTS] = Ev.TAP_SYN_RCVD;
+  admitted(ctx, i, ini);
   startFlow(tcp, i, fd, INI);
 }
 

@@ -22,7 +22,7 @@ import { Phase } from "../flow/snapshot.ts";
 import { FlowState, FlowType } from "../flow/types.ts";
 import { natFromTap } from "../forward/nat.ts";
 import { outboundSocket, scopeOf } from "../forward/outbound.ts";
-import { admit, label, Verdict } from "../forward/policy.ts";
+import { admit, admitted, Verdict } from "../forward/policy.ts";
 import { deny } from "../icmp/deny.ts";
 import { sendUnreachable } from "../icmp/error.ts";
 import { EPOLL } from "../sys/epoll.ts";
@@ -134,7 +134,6 @@ export function newFlow(state: UdpState, ini: FlowSide): number {
   ctx.table.initiate(i, ini);
   ctx.table.target(i, tgt);
   ctx.table.setType(i, FlowType.UDP, INI);
-  label(ctx, i, ini);
   return i;
 }
 
@@ -142,6 +141,7 @@ export function newFlow(state: UdpState, ini: FlowSide): number {
 export function start(state: UdpState, i: number, ini: FlowSide): void {
   const { table } = state.ctx;
   touch(state, i, 0);
+  admitted(state.ctx, i, ini);
   table.activate(i);
   if (getLogger().level > LogLevels.DEBUG) return;
   getLogger().debug(table.logLine(i, `${ini} => ${state.tgt}`));

@@ -19,7 +19,7 @@ import { IPPROTO_UDP } from "../sys/socket.ts";
 import { isLoopback } from "../wire/address.ts";
 import { newFlow, start, unicast } from "./flow.ts";
 import { unreachable } from "./splice_errors.ts";
-import { startSpliced } from "./splice_flow.ts";
+import { mayStartSpliced, startSpliced } from "./splice_flow.ts";
 import { base, type UdpState, W } from "./state.ts";
 
 /**
@@ -42,7 +42,7 @@ export function flowFromListener(state: UdpState, index: number, scope: number):
   const mapped = pif === Pif.SPLICE
     ? natFromSplice(ctx, hostKey, tgt, to, target)
     : natFromHost(ctx, hostKey, tgt, to, target);
-  if (!mapped) return -1;
+  if (!mapped || tgt.pif !== Pif.TAP && !mayStartSpliced(state)) return -1;
   const verdict = pif === Pif.SPLICE ? admit(ctx, IPPROTO_UDP, hostKey, tgt) : Verdict.ALLOW;
   if (verdict !== Verdict.ALLOW) {
     // a held one is lost: the decision waits for its repetition

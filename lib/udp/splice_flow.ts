@@ -27,15 +27,26 @@ import { unreachable } from "./splice_errors.ts";
 import { base, Flag, type UdpState, W } from "./state.ts";
 
 /**
- * Starts a spliced flow from {@linkcode UdpState.hostKey} to {@linkcode UdpState.tgt}.
+ * Whether a spliced flow from {@linkcode UdpState.hostKey} can be started, as far as that is known: nobody need
+ * decide on one that cannot.
+ */
+export function mayStartSpliced(state: UdpState): boolean {
+  const { ctx, splice } = state;
+  if (ctx.nowMs === splice.shortAt || isOurOwn(state)) return false;
+  if (splice.flows < splice.maxFlows) return true;
+  short(state, `${splice.flows} of them are open`);
+  return false;
+}
+
+/**
+ * Starts a spliced flow from {@linkcode UdpState.hostKey} to {@linkcode UdpState.tgt}, which
+ * {@linkcode mayStartSpliced}.
  *
  * @param index of the listener it came by
  * @returns index of the flow, or -1 when the datagram is to be dropped
  */
 export function startSpliced(state: UdpState, index: number): number {
   const { ctx, hostKey, splice } = state;
-  if (ctx.nowMs === splice.shortAt || isOurOwn(state)) return -1;
-  if (splice.flows >= splice.maxFlows) return short(state, `${splice.flows} of them are open`);
   const fd = targetSocket(state);
   if (fd < 0) return refuse(state, -fd);
   const i = newFlow(state, hostKey);

@@ -67,8 +67,12 @@ Deno.test("spawnArguments() names a policy's file absolutely, and a function by 
   assertEquals(policy("p.ts"), `--policy=${Deno.cwd()}/p.ts`);
   assertEquals(policy("-"), `--policy=${Deno.cwd()}/-`);
   assertEquals(policy(new URL("file:///a%20b/p.ts")), "--policy=/a b/p.ts");
+  assertEquals(policy("file:///a%20b/p.ts?x"), "--policy=/a b/p.ts");
+  assertEquals(policy("file:x"), "--policy=/x");
   const url = new URL("https://www.example.com/p.ts");
-  assertThrows(() => policy(url), ConfigError, "not the URL of a file");
+  for (const other of [url, url.href, "data://", "file:///%zz", "file://[/p.ts"]) {
+    assertThrows(() => policy(other), ConfigError, "is not the URL of a file");
+  }
 });
 
 Deno.test("spawnArguments() refuses a command that would be the number of a process", () => {
@@ -87,5 +91,76 @@ Deno.test("attachArguments() names a process, a namespace or a socket", () => {
   assertEquals(path.userns, "/proc/7/ns/user");
   const machine = parseOptions(attachArguments({ socket: "/tmp/vm", vhostUser: true }, NONE));
   assertEquals([machine.mode, machine.socketPath, machine.vhostUser], ["passt", "/tmp/vm", true]);
-  assertThrows(() => attachArguments({ pid: NaN }, NONE), ConfigError, "pid: NaN is not");
+});
+
+/** What is said about options that no compiler has checked. */
+function refusal(build: typeof spawnArguments | typeof attachArguments, options: unknown): string {
+  return assertThrows(() => build(options as never, NONE), ConfigError).message;
+}
+
+Deno.test("spawnArguments() names the option whose type is wrong, and what it accepts", () => {
+  const wrong: [unknown, string][] = [
+    [null, "options: must be an object, not null"],
+    [{ tcp: 8080 }, 'tcp: must be a text or a list of texts, such as "8080:80", not 8080'],
+    [
+      { udp: ["80", 81] },
+      'udp: must be a text or a list of texts, such as "8080:80", not [ "80", 81 ]',
+    ],
+    [{ command: "ls -l" }, 'command: must be a list of texts, such as ["ls", "-l"], not "ls -l"'],
+    [{ command: ["a\0b"] }, "command: must be a list of texts"],
+    [
+      { program: "tubetti" },
+      'program: must be a list of texts, such as ["/usr/bin/tubetti"], not "',
+    ],
+    [{ stdout: "pipe" }, 'stdout: must be one of "inherit", "piped", "null", not "pipe"'],
+    [{ policy: null }, "policy: must be a function, or a path or the URL of a file, not null"],
+    [{ policy: "" }, 'policy: must be a function, or a path or the URL of a file, not ""'],
+    [{ policy: {} }, "policy: must be a function, or a path or the URL of a file, not {}"],
+    [{ onPolicyError: true }, "onPolicyError: must be a function, not true"],
+    [{ args: "--mtu 1500" }, 'args: must be a list of texts, such as ["--mtu", "1500"], not "'],
+    [{ configNet: 1 }, "configNet: must be true or false, not 1"],
+    [{ env: { A: 1 } }, "env: must be an object of texts, not { A: 1 }"],
+    [{ env: ["A=1"] }, "env: must be an object of texts"],
+    [{ signal: new AbortController() }, "signal: must be an AbortSignal"],
+    [{ denyout: "any" }, "denyout: no option of spawn()"],
+    [
+      { tcp: "8".repeat(999) + "\n", quiet: "\x1b[m" },
+      'quiet: must be true or false, not "\\x1b[m"',
+    ],
+  ];
+  for (const [options, message] of wrong) {
+    const said = refusal(spawnArguments, options);
+    assert(said.startsWith(message), said);
+  }
+});
+
+Deno.test("attachArguments() names the option whose type is wrong, and what it accepts", () => {
+  const number = "pid: must be the number of a process, from 1 on, not ";
+  const one = "attach: one of pid, netns and socket is needed";
+  const wrong: [unknown, string][] = [
+    [undefined, "options: must be an object, not undefined"],
+    ...[-1, 0, 1.5, 1e21, NaN, "7"].map((pid): [unknown, string] => [{ pid }, number]),
+    [{}, `${one}: there is none`],
+    [{ netns: undefined }, `${one}: there is none`],
+    [{ pid: 1, socket: "/s" }, `${one}: there are pid and socket`],
+    [{ netns: "" }, 'netns: must be a text, such as "/run/netns/name", not ""'],
+    [{ pid: 1, userns: "/u" }, "userns: no option of attach({ pid })"],
+    [{ socket: "/s", configNet: true }, "configNet: no option of attach({ socket })"],
+    [{ pid: 1, command: ["ls"] }, "command: no option of attach({ pid })"],
+  ];
+  for (const [options, message] of wrong) {
+    const said = refusal(attachArguments, options);
+    assert(said.startsWith(message), said);
+  }
+  const absent = { pid: 7, netns: undefined, tcp: undefined, args: undefined };
+  assertEquals(attachArguments(absent as never, NONE).at(-1), "7");
+});
+
+Deno.test("spawnArguments() refuses args that leave no instance, or clash with ours", () => {
+  const words = ["--control", "--control=5", "--flow-table=4", "--help", "-h", "--version"];
+  for (const word of [...words, "--print-capabilities", "--"]) {
+    const said = refusal(spawnArguments, { args: ["--mtu", "1500", word] });
+    assertEquals(said, `args: ${word} cannot be used here`);
+  }
+  assertEquals(spawnArguments({ args: ["--hostname", "x"] }, NONE).at(-1), "x");
 });

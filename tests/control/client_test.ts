@@ -5,6 +5,7 @@ import { ConfigError } from "../../lib/config/error.ts";
 import { ControlClient, type PolicyFunction } from "../../lib/control/client.ts";
 import { InstanceClosedError } from "../../lib/control/instance.ts";
 import { MAX_LINE, type Ready } from "../../lib/control/protocol.ts";
+import { MAX_QUESTIONS } from "../../lib/forward/questions.ts";
 import { flow, QUESTION, READY } from "./fake.ts";
 
 const CLOSED = new InstanceClosedError({ success: true, code: 0, signal: null });
@@ -46,6 +47,18 @@ Deno.test("ControlClient.request() throws the error of a reply, from where it wa
   hear({ reply: 1, error: { name: "ConfigError", message: "no such rule" } });
   const error = await assertRejects(() => asking, ConfigError, "no such rule");
   assert(error.stack!.startsWith("ConfigError: no such rule\n"), error.stack);
+});
+
+Deno.test("ControlClient.request() throws errors of its own classes, with the kernel's reason", async () => {
+  const { client, hear } = world();
+  const asking = [0, 1].map(() => client.request({ do: "forward.list" }));
+  hear(
+    { reply: 1, error: { name: "ConfigError", message: "taken", code: "EADDRINUSE" } },
+    { reply: 2, error: { name: "RequestError", message: '"ports" must be a string' } },
+  );
+  const taken = await assertRejects(() => asking[0], ConfigError, "taken");
+  const wrong = await assertRejects(() => asking[1], ConfigError, '"ports" must be');
+  assertEquals([taken.code, wrong.code, wrong.name], ["EADDRINUSE", undefined, "ConfigError"]);
 });
 
 Deno.test("ControlClient.request() is refused when it is too long for an instance", async () => {
@@ -113,10 +126,17 @@ Deno.test("ControlClient rejects the flow when the policy throws, rejects or tal
       throw new Error("thrown");
     }, "thrown"],
     [() => Promise.reject(new Error("rejected")), "rejected"],
-    [() => undefined as never, "198.51.100.1 port 80: undefined is no answer"],
-    [() => "yes" as never, '"yes" is no answer (allow, reject, prohibit, drop)'],
-    [() => null as never, "null is no answer"],
-    [() => ({ verdict: "maybe" }) as never, '{"verdict":"maybe"} is no answer'],
+    [() => undefined as never, "undefined is not an answer"],
+    [() => "yes" as never, '"yes" is not a verdict'],
+    [() => null as never, "null is not an answer"],
+    [() => ({ verdict: "maybe" }) as never, '"maybe" is not a verdict'],
+    [() => ({ verdict: "allow", target: "nonsense" }), "nonsense"],
+    [() => ({ verdict: "allow", target: "www.example.com:80" }), "www.example.com"],
+    [() => ({ verdict: "allow", target: 8080 }) as never, "target 8080 is not text"],
+    [() => ({ verdict: "allow", target: "[::1]:80" }), "target ::1 is of the other family"],
+    [() => ({ verdict: "reject", target: "127.0.0.1" }), "no target"],
+    [() => ({ verdict: "allow", tagret: "127.0.0.1" }) as never, 'an answer has no "tagret"'],
+    [() => ({ verdict: "allow", label: 7 }) as never, "label 7 is not text"],
     [() => ({ verdict: "allow", label: "x".repeat(MAX_LINE) }), "more than"],
   ];
   for (const [policy, message] of policies) {
@@ -126,6 +146,34 @@ Deno.test("ControlClient rejects the flow when the policy throws, rejects or tal
     assertEquals(sent, [{ answer: 1, decision: "reject" }]);
     assert(`${policyErrors[0]}`.includes(message), `${policyErrors[0]}`);
   }
+});
+
+Deno.test("ControlClient knows the family of a flow by its address", async () => {
+  const answer = { verdict: "allow", target: "[::1]:80" } as const;
+  const { sent, policyErrors, hear } = world(() => answer);
+  hear({ ask: 1, flow: { ...QUESTION, address: "2001:db8::1", namedAddress: "192.0.2.1" } });
+  await turn();
+  assertEquals([sent, policyErrors], [[{ answer: 1, decision: answer }], []]);
+});
+
+Deno.test("ControlClient forgets the oldest questions of a policy that answers none", async () => {
+  const answers: PromiseWithResolvers<"allow">[] = [];
+  const { sent, policyErrors, hear } = world(() => {
+    answers.push(Promise.withResolvers());
+    return answers.at(-1)!.promise;
+  });
+  const more = 10;
+  for (let ask = 0; ask < MAX_QUESTIONS + more; ask++) hear({ ask, flow: QUESTION });
+  answers[0]!.resolve("allow");
+  answers[more - 1]!.reject(new Error("too late"));
+  answers[more]!.resolve("allow");
+  answers.at(-1)!.reject(new Error("in time"));
+  await turn();
+  assertEquals(sent, [
+    { answer: more, decision: "allow" },
+    { answer: answers.length - 1, decision: "reject" },
+  ]);
+  assertEquals(policyErrors.map(String), ["Error: in time"]);
 });
 
 Deno.test("ControlClient.end() tells everybody who waits, and sends nothing any more", async () => {

@@ -6,7 +6,7 @@
  */
 import { E } from "../../lib/sys/errno.ts";
 import { errno, libc } from "../../lib/sys/libc.ts";
-import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_STREAM } from "../../lib/sys/socket.ts";
+import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_RD, SOCK_STREAM } from "../../lib/sys/socket.ts";
 
 /** Far more than a socket's buffer. */
 const PIECE = 1 << 16;
@@ -58,6 +58,11 @@ export class Pair implements Disposable {
     const lines = (this.#rest + this.read()).split("\n");
     this.#rest = lines.pop()!;
     return lines.map((line) => JSON.parse(line));
+  }
+
+  /** Reads nothing any more, and has the other end know. */
+  deafen(): void {
+    libc.shutdown(this.#ours, SHUT_RD);
   }
 
   /** Closes the test's end. */

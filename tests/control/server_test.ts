@@ -18,7 +18,7 @@ const GONE = 143;
 const CAPACITY = 4096;
 
 /** A server that is given an instance of fakes. */
-function open(mode: "pasta" | "passt" = "pasta") {
+function open(mode: "pasta" | "passt" = "pasta", onAnswer: () => void = () => {}) {
   const pair = new Pair(), epoll = new Epoll(), server = new ControlServer(pair.fd);
   const buffer = new ArrayBuffer(FlowTable.byteLength(CAPACITY));
   const table = new FlowTable({ buffer, capacity: CAPACITY, clock: () => 1000 });
@@ -26,7 +26,10 @@ function open(mode: "pasta" | "passt" = "pasta") {
   const fakes = makeForwarder({ t: "80" });
   fakes.forwarder.open(10);
   const answers: unknown[] = [];
-  const answered = (id: number, decision: unknown) => answers.push([id, decision]) > 0;
+  const answered = (id: number, decision: unknown) => {
+    onAnswer();
+    return answers.push([id, decision]) > 0;
+  };
   server.steer({
     epoll,
     table,
@@ -141,6 +144,13 @@ Deno.test("a server says why ports cannot be forwarded", () => {
   ]);
 });
 
+/** A line whose `do` has as many levels as fit. */
+function deep(id: number, open: string, close: string): string {
+  const head = `{"id":${id},"do":`;
+  const levels = Math.floor((MAX_LINE - head.length - 2) / (open.length + close.length));
+  return `${head}${open.repeat(levels)}1${close.repeat(levels)}}`;
+}
+
 Deno.test("a server refuses what is no message, and goes on", () => {
   using world = open();
   const wrong = (reply: number, message: string) => refused(reply, "RequestError", message);
@@ -158,8 +168,13 @@ Deno.test("a server refuses what is no message, and goes on", () => {
     [{ ...list(1), id: 0 }, wrong(0, '"id" must be a whole number from 1 on')],
     [{ ...list(1), id: 1.5 }, wrong(0, '"id" must be a whole number from 1 on')],
     ['{"id":1e999,"do":"close"}', wrong(0, '"id" must be a whole number from 1 on')],
-    [{ id: 9 }, wrong(9, 'Nothing is known of "do": undefined')],
-    [{ id: 9, do: { close: 1 } }, wrong(9, 'Nothing is known of "do": {"close":1}')],
+    [{ id: 9 }, wrong(9, '"do" must be a string')],
+    [{ id: 9, do: { close: 1 } }, wrong(9, '"do" must be a string')],
+    [deep(9, '{"0":', "}"), wrong(9, '"do" must be a string')],
+    [deep(9, '{"toJSON":', "}"), wrong(9, '"do" must be a string')],
+    [deep(9, '[{"toJSON":1},', "]"), wrong(9, '"do" must be a string')],
+    [{ id: 9, do: "ä".repeat(99) }, wrong(9, `Nothing is known of "do": "${"ä".repeat(79)}…`)],
+    [{ id: 9, do: "\x1b[31m\r" }, wrong(9, 'Nothing is known of "do": "\\u001b[31m\\r"')],
     [{ id: 9, do: "events" }, wrong(9, '"on" must be true or false')],
     [{ id: 9, do: "events", on: 1 }, wrong(9, '"on" must be true or false')],
     [rule(undefined), wrong(9, '"rule" must be an object')],
@@ -177,6 +192,16 @@ Deno.test("a server refuses what is no message, and goes on", () => {
   for (const [message, reply] of cases) assertEquals(world.say(message), [reply]);
   assertEquals(world.say(add(1, "81")), [done(1)]);
   assertEquals(world.answers, []);
+});
+
+Deno.test("a server goes on when an answer cannot be dealt with", () => {
+  using world = open(undefined, () => {
+    throw new RangeError("Maximum call stack size exceeded");
+  });
+  const message = "Cannot be read: Maximum call stack size exceeded";
+  const answer = { answer: 1, decision: "allow" };
+  assertEquals(world.say(answer, list(2)).length, 2);
+  assertEquals(world.say(answer), [refused(0, "RequestError", message)]);
 });
 
 Deno.test("a server survives any bytes", () => {
@@ -311,6 +336,21 @@ Deno.test("a server sees that the controller has gone though it has not read", (
   let code: number | null = null;
   for (let k = 0; k < 10 && code === null; k++) code = turn();
   assertEquals(code, GONE);
+});
+
+Deno.test("a server ends its instance when the controller hears nothing any more", () => {
+  using world = open();
+  const { server, pair, turn, tcp } = world;
+  pair.deafen();
+  assertEquals(turn(), null);
+  pair.write(`${JSON.stringify(add(2, "81"))}\n`);
+  server.decider.decide(question, 0);
+  assertEquals([turn(), turn(), tcp.open.size], [null, GONE, 2]); // what was said is done
+  using silent = open();
+  silent.pair.deafen();
+  silent.server.ready({ pid: 7, interface: null, address4: null, address6: null, socket: null });
+  assertEquals(silent.epoll.wait(0), 1); // the loop hears of it at once
+  assertEquals(silent.server.event(), GONE);
 });
 
 Deno.test("begin() does what waits, and ready() and failed() say what has become of a start", () => {

@@ -94,6 +94,7 @@ Deno.test("forward asks the instance", async () => {
   await started.forward.add(rule);
   await assertRejects(() => started.forward.remove(rule), PortSpecError, "taken");
   assertEquals(await started.forward.list(), [{ from: "host", ...rule }]);
+  assertEquals(started.flows().map(({ type }) => type).toArray(), []);
   const lines = (await new Response(started.stdout).text()).trim().split("\n");
   assertEquals(JSON.parse(lines[1]), { id: 2, do: "forward.remove", rule });
 });
@@ -144,6 +145,16 @@ Deno.test("an abort signal ends the instance, and its reason is the cause", asyn
   const error = await assertRejects(() => started.ready, InstanceClosedError, "SIGTERM");
   assertEquals((error.cause as Error).message, "enough");
   assertThrows(() => instance("exit 0", { signal: aborter.signal }), Error, "enough");
+});
+
+Deno.test("an abort signal ends what does not listen, by SIGKILL", async () => {
+  const aborter = new AbortController();
+  const script = `trap '' TERM; ${say({ ready: READY })} exec sleep 60`;
+  const started = instance(script, { signal: aborter.signal });
+  await started.ready;
+  aborter.abort();
+  const closing = started.close(); // does not put it off
+  assertEquals([(await started.status).signal, (await closing).signal], ["SIGKILL", "SIGKILL"]);
 });
 
 Deno.test("an instance that talks nonsense is ended, and says what it was", async () => {
@@ -209,7 +220,26 @@ Deno.test("what cannot be started is a ConfigError at once", () => {
   );
   assertThrows(() => attach({ pid: 1, ...missing }), ConfigError, "program:");
   const nowhere = { program: ["sh"], cwd: "/nonexistent" };
-  assertThrows(() => spawn(nowhere), ConfigError, "cannot be started in /nonexistent");
+  assertThrows(() => spawn(nowhere), ConfigError, "cwd: /nonexistent is no folder");
+  const text = { program: ["/etc/passwd"] }, folder = { program: ["/etc"] };
+  for (const options of [text, folder]) assertThrows(() => spawn(options), ConfigError, "program:");
+  const elsewhere = { program: ["sh"], env: { PATH: "/nonexistent:/etc" } };
+  assertThrows(() => spawn(elsewhere), ConfigError, "program: sh cannot be started");
+  assertThrows(() => spawn({ tcp: 80 } as never), ConfigError, "tcp: must be");
+});
+
+Deno.test("a program is found from the folder that it starts in", async () => {
+  const folder = Deno.makeTempDirSync();
+  try {
+    Deno.writeTextFileSync(`${folder}/program`, "#!/bin/sh\nexit 9\n", { mode: 0o755 });
+    const code = async (options: Parameters<typeof spawn>[0]) =>
+      (await spawn({ cwd: folder, ...options }).status).code;
+    assertEquals(await code({ program: ["./program"] }), 9);
+    assertEquals(await code({ program: ["program"], env: { PATH: ":/bin" } }), 9);
+    assertEquals(await code({ program: ["program"], cwd: "/", env: { PATH: folder } }), 9);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 });
 
 Deno.test("an executable of deno compile has to name the program", () => {
@@ -255,6 +285,10 @@ Deno.test("nothing is left open when instances have ended", async () => {
   await instance("exit 0").status;
   const before = names();
   for (let k = 0; k < 10; k++) await instance("exit 0", { stdout: "piped" }).status;
+  for (let k = 0; k < 30; k++) {
+    assertThrows(() => instance("", { program: ["/nonexistent"], stdout: "piped" }), ConfigError);
+    assertThrows(() => instance("", { cwd: "/nonexistent" }), ConfigError);
+  }
   assert(await until(() => names() <= before + 10), `${before} descriptors, then ${names()}`);
   assertEquals(mapped(), 0);
 });

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** What a program is asked, how often, and what its answers do. */
 import { assert, assertEquals } from "@std/assert";
+import { getLogger } from "@std/log";
 import { FlowSide, Pif, SIDE_EADDR } from "../../lib/flow/side.ts";
 import { FlowTable } from "../../lib/flow/table.ts";
 import { natFromSplice, natFromTap } from "../../lib/forward/nat.ts";
 import {
+  admitted,
   AS_RESOLVER,
   BY_PROGRAM,
   type Decider,
-  label,
   parsePolicyRule,
   Policy,
   Verdict,
@@ -68,6 +69,17 @@ class Asked {
 
   #apply(protocol: number): string {
     return NAMES[this.policy.apply(this.ctx, protocol, this.ini, this.tgt)]!;
+  }
+
+  /** The flow that was allowed begins. @returns its label */
+  begin(ini = this.ini): number {
+    const { table } = this.ctx, i = table.alloc();
+    table.initiate(i, ini);
+    table.target(i, this.tgt);
+    table.setType(i, FlowType.UDP);
+    admitted(this.ctx, i, ini);
+    table.activate(i);
+    return table.labels[i];
   }
 
   get target(): string {
@@ -144,8 +156,57 @@ Deno.test("each verdict of a program is taken, and a denial holds for a while", 
     assertEquals(asked.questions.length, 4);
   }
   const asked = new Asked(() => "allow");
-  for (let k = 0; k < 3; k++) assertEquals(asked.tap("198.51.100.7", 80), "ALLOW");
+  for (let k = 0; k < 3; k++) {
+    assertEquals(asked.tap("198.51.100.7", 80), "ALLOW");
+    asked.begin();
+  }
   assertEquals(asked.questions.length, 3, "each is a flow of its own");
+});
+
+Deno.test("what allows a flow that cannot begin is kept for it, for a while and once", () => {
+  const asked = new Asked(({ port }) => ({
+    verdict: "allow",
+    target: "127.0.0.1",
+    label: `${port}`,
+  }));
+  const { ctx, policy } = asked;
+  for (let k = 0; k < 9; k++) {
+    assertEquals([asked.tap("198.51.100.7", 80), asked.target], ["ALLOW", "127.0.0.1 80"]);
+  }
+  assertEquals(asked.questions.length, 1);
+  asked.tap("198.51.100.7", 81);
+  asked.tap("198.51.100.7", 80, IPPROTO_UDP);
+  asked.tap("198.51.100.7", 80, IPPROTO_TCP, 4001);
+  assertEquals(asked.questions.length, 4, "nobody else takes it");
+  asked.begin(); // the one from port 4001
+  asked.tap("198.51.100.7", 80, IPPROTO_TCP, 4001);
+  assertEquals(asked.questions.length, 5);
+  asked.tap("198.51.100.7", 80);
+  assertEquals([asked.questions.length, policy.label], [5, "80"]);
+  ctx.nowMs += KEPT_MS;
+  asked.tap("198.51.100.7", 80);
+  assertEquals(asked.questions.length, 6);
+});
+
+Deno.test("a flow that nobody was asked about uses up no answer", () => {
+  const asked = new Asked(() => "allow", ["+198.51.100.9"]);
+  const fromHost = new FlowSide();
+  fromHost.pif = Pif.HOST;
+  asked.tap("198.51.100.7", 80);
+  asked.begin(fromHost);
+  assertEquals([asked.tap("198.51.100.9", 80), asked.begin()], ["ALLOW", 0]); // by a rule
+  asked.tap("198.51.100.7", 80);
+  assertEquals(asked.questions.length, 1);
+});
+
+Deno.test("an answer that came later is kept for a flow that cannot begin, too", () => {
+  const asked = new Asked(() => null), { ctx, policy } = asked;
+  asked.tap("198.51.100.7", 80);
+  policy.answered(asked.ids[0]!, "allow");
+  policy.deciding!.questions.nextReady(ctx.nowMs);
+  for (let k = 0; k < 3; k++) assertEquals(asked.tap("198.51.100.7", 80), "ALLOW");
+  asked.begin();
+  assertEquals([asked.tap("198.51.100.7", 80), asked.ids.length], ["HOLD", 2]);
 });
 
 Deno.test("a program redirects within a family, one flow at a time", () => {
@@ -157,7 +218,7 @@ Deno.test("a program redirects within a family, one flow at a time", () => {
   assertEquals([asked.tap("198.51.100.7", 80), asked.target], ["ALLOW", "127.0.0.1 8080"]);
   assertEquals([asked.tap("2001:db8:9::1", 80), asked.target], ["REJECT", "2001:db8:9::1 80"]);
   assertEquals(asked.tap("2001:db8:9::1", 80), "REJECT");
-  assertEquals(asked.questions.length, 4);
+  assertEquals(asked.questions.length, 3);
   const host = new Asked(() => ({ verdict: "allow", target: "127.0.0.1:8080" }));
   assertEquals([host.tap("198.51.100.7", 5, IPPROTO_ICMP, 5), host.target], [
     "ALLOW",
@@ -170,27 +231,44 @@ Deno.test("a label is for the flow that it was given to, and no other", () => {
   const asked = new Asked(({ port }) => ({ verdict: "allow", label: port === 80 ? "web" : "" }), [
     "+198.51.100.9",
   ]);
-  const { policy, ctx } = asked, { table } = ctx;
-  const begun = (ini: FlowSide): number => {
-    const i = table.alloc();
-    table.initiate(i, ini);
-    table.target(i, asked.tgt);
-    table.setType(i, FlowType.UDP);
-    label(ctx, i, ini);
-    table.activate(i);
-    return table.labels[i];
-  };
+  const { policy, ctx: { table } } = asked;
   asked.tap("198.51.100.7", 80);
-  const web = table.labelId("web");
-  assertEquals([policy.label, begun(asked.ini)], [web, web]);
+  assertEquals([policy.label, asked.begin()], ["web", table.labelId("web")]);
   const fromHost = new FlowSide();
   fromHost.pif = Pif.HOST;
-  assertEquals(begun(fromHost), 0);
+  assertEquals(asked.begin(fromHost), 0);
   asked.tap("198.51.100.7", 81);
-  assertEquals(begun(asked.ini), 0);
+  assertEquals(asked.begin(), 0);
   asked.tap("198.51.100.7", 80);
   asked.tap("198.51.100.9", 80);
-  assertEquals([policy.label, begun(asked.ini)], [0, 0]);
+  assertEquals([policy.label, asked.begin()], ["", 0]);
+});
+
+Deno.test("labels of flows that do not begin take no room", () => {
+  const verdicts = ["reject", "prohibit", "drop", "allow"];
+  const asked = new Asked(({ port }) => ({ verdict: verdicts[port & 3], label: `label ${port}` }));
+  const { table } = asked.ctx;
+  for (let port = 1; port <= 3000; port++) asked.tap("198.51.100.7", port); // none of them begins
+  asked.tap("2001:db8:9::1", 3); // allowed, and begins
+  assertEquals([asked.policy.label, asked.begin()], ["label 3", 1]);
+  assertEquals(table.labelId("label 7"), 2);
+});
+
+Deno.test("flows begin without a label when there are too many, which is said once", () => {
+  const asked = new Asked(({ port }) => ({ verdict: "allow", label: `label ${port}` }));
+  const { table } = asked.ctx;
+  while (table.labelId(`other ${table.labelId("last")} ${Math.random()}`) > 0);
+  const logger = getLogger(), said: string[] = [], { handlers } = logger;
+  logger.handlers = [{ handle: ({ msg }: { msg: string }) => said.push(msg) } as never];
+  try {
+    for (const port of [1, 2, 3]) {
+      assertEquals(asked.tap("198.51.100.7", port), "ALLOW");
+      assertEquals(asked.begin(), 0);
+    }
+  } finally {
+    logger.handlers = handlers;
+  }
+  assertEquals(said, ["Policy: no room for label label 1: only known ones are given"]);
 });
 
 Deno.test("a program that throws or talks nonsense has rejected the flow", () => {
@@ -226,8 +304,9 @@ Deno.test("a flow is held until it is answered, and takes the answer once", () =
   assertEquals(policy.answered(id, "drop"), false);
   assertEquals(asked.tap("198.51.100.8", 80), "HOLD");
   assertEquals([asked.tap("198.51.100.7", 80), asked.target], ["ALLOW", "127.0.0.1 9"]);
-  assert(policy.label > 0);
-  assertEquals([asked.tap("198.51.100.7", 80), policy.label], ["HOLD", 0], "asked again");
+  assertEquals(policy.label, "x");
+  asked.begin();
+  assertEquals([asked.tap("198.51.100.7", 80), policy.label], ["HOLD", ""], "asked again");
   assertEquals([policy.answered(other, "prohibit"), asked.tap("198.51.100.8", 80)], [
     true,
     "PROHIBIT",

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** Which names a program is told of an address. */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { DnsNames } from "../../lib/forward/dns_names.ts";
-import { KnownNames, NAMES_PER_ADDRESS, nameText } from "../../lib/forward/known_names.ts";
+import {
+  KnownNames,
+  MAX_NAMED,
+  NAMES_PER_ADDRESS,
+  nameText,
+} from "../../lib/forward/known_names.ts";
 import { DNS_A, DNS_CNAME, DnsName } from "../../lib/wire/dns.ts";
 import { address } from "../helpers/fake_context.ts";
 import { dnsMessage, type Record } from "../wire/dns_message.ts";
@@ -65,6 +70,29 @@ function nameOf(...labels: string[]): DnsName {
   name.length = bytes.length + 1;
   return name;
 }
+
+Deno.test("KnownNames takes little more than its names are long", () => {
+  const known = new KnownNames(), words = address("192.0.2.1"), name = new DnsName();
+  const long = 62, labels = 4;
+  let length = 0;
+  const before = Deno.memoryUsage().heapUsed;
+  for (let k = 0; k < MAX_NAMED * NAMES_PER_ADDRESS; k++) {
+    for (let label = 0; label < labels; label++) {
+      const at = label * (long + 1),
+        bytes = label < labels - 1 ? long : long - k % NAMES_PER_ADDRESS;
+      name.bytes[at] = bytes;
+      for (let j = 1; j <= bytes; j++) name.bytes[at + j] = 0x61 + (k * j + label) % 26;
+      name.length = at + bytes + 2;
+    }
+    words[3] = Math.floor(k / NAMES_PER_ADDRESS);
+    const text = nameText(name)!;
+    length += text.length;
+    known.learn(text, words, 0, 2000);
+  }
+  const grown = Deno.memoryUsage().heapUsed - before;
+  assert(grown < 6 * length, `${grown} bytes for ${length}`);
+  assertEquals(known.of(words, 0, NOW).length, NAMES_PER_ADDRESS);
+});
 
 Deno.test("nameText() gives no text that could be another name's", () => {
   assertEquals(nameText(nameOf("xn--a-0ga", "_tcp", "test")), "xn--a-0ga._tcp.test");

@@ -108,6 +108,20 @@ Deno.test("Questions: an answer that nobody looked at in time is not taken for t
   assertEquals([questions.readyCount, questions.nextReady(NOW)], [1, first]);
 });
 
+Deno.test("Questions: all can be over at once, whatever they wait for", () => {
+  const asker = new Asker(), { questions } = asker;
+  const asked = asker.open(1), ready = asker.open(2), kept = asker.open(3);
+  const id = questions.idOf(asked);
+  questions.answer(ready, ALLOWED);
+  questions.settle(kept, REJECTED, NOW);
+  questions.endAll();
+  assertEquals(asker.dropped.sort(), [asked, ready, kept].sort());
+  assertEquals([1, 2, 3].map((port) => asker.find(port)), [-1, -1, -1]);
+  assertEquals([questions.asked, questions.timed, questions.placeOf(id)], [0, false, -1]);
+  assertEquals([questions.nextReady(NOW), questions.readyCount], [-1, 0]);
+  for (let port = 1; port <= MAX_QUESTIONS; port++) assert(asker.open(port) >= 0);
+});
+
 Deno.test("Questions: too many have answers give way, and new ones no place", () => {
   const asker = new Asker(), { questions } = asker;
   for (let port = 1; port <= MAX_QUESTIONS; port++) assert(asker.open(port) >= 0);

@@ -6,6 +6,7 @@ import { FlowType } from "../../lib/flow/types.ts";
 import { INI, SIDE_EADDR, SIDE_OADDR, TGT } from "../../lib/flow/side.ts";
 import { Policy } from "../../lib/forward/policy.ts";
 import type { FlowAnswer, FlowQuestion } from "../../lib/forward/question.ts";
+import { KEPT_MS } from "../../lib/forward/questions.ts";
 import { formatAddress } from "../../lib/wire/address.ts";
 import { address } from "../helpers/fake_context.ts";
 import { LoopDriver } from "../helpers/drive_loop.ts";
@@ -38,6 +39,8 @@ class Fuzz {
   readonly policy = new Policy([], [], undefined, {
     decide: (flow, id) => {
       this.asked++;
+      const since = this.#allowedAt.get(this.#keyOf(flow)) ?? -Infinity;
+      assert(this.driver.ctx.nowMs - since >= KEPT_MS, "asked although it was allowed");
       if (this.#random(3) > 0) {
         this.#waiting.push({ flow, id });
         return null;
@@ -48,6 +51,8 @@ class Fuzz {
   readonly driver = new LoopDriver({ policy: this.policy, capacity: 64 });
   /** Where flows may go, by what was asked. */
   readonly #allowed = new Map<string, string>();
+  /** When that was said, of those that have not begun. */
+  readonly #allowedAt = new Map<string, number>();
   readonly #waiting: { flow: FlowQuestion; id: number }[] = [];
   asked = 0;
   began = 0;
@@ -65,12 +70,14 @@ class Fuzz {
     const key = this.#keyOf(flow);
     const ping = flow.protocol === "icmp";
     this.#allowed.delete(key);
+    this.#allowedAt.delete(key);
     const word = this.#pick(["allow", "allow", "reject", "prohibit", "drop", "nonsense"] as const);
     if (word !== "allow") return word as FlowAnswer;
     const [, , targets] = flow.address.includes(":") ? ENDS6 : ENDS4, target = this.#pick(targets);
     const port = 1 + this.#random(9), redirected = this.#random(2) > 0;
     const to = redirected ? `${target} ${ping ? 0 : port}` : `${flow.address} ${flow.port}`;
     this.#allowed.set(key, to);
+    this.#allowedAt.set(key, this.driver.ctx.nowMs);
     const host = target.includes(":") ? `[${target}]` : target;
     return redirected ? { verdict: "allow", target: ping ? target : `${host}:${port}` } : "allow";
   }
@@ -85,6 +92,7 @@ class Fuzz {
     const to = `${formatAddress(tgt.words, SIDE_EADDR)} ${ping ? 0 : tgt.eport}`;
     assertEquals(to, this.#allowed.get(key), key);
     this.#allowed.delete(key);
+    this.#allowedAt.delete(key);
     this.began++;
   }
 
@@ -110,9 +118,12 @@ class Fuzz {
     for (let k = this.#random(4); k > 0 && waiting > 0; k--) {
       const [question] = this.#waiting.splice(this.#random(this.#waiting.length), 1);
       if (!question || this.#random(9) === 0) continue; // this one is never answered
-      const key = this.#keyOf(question.flow), before = this.#allowed.get(key);
-      const taken = this.policy.answered(question.id, this.#answer(question.flow));
-      if (!taken) before === undefined ? this.#allowed.delete(key) : this.#allowed.set(key, before);
+      const key = this.#keyOf(question.flow), maps = [this.#allowed, this.#allowedAt] as const;
+      const [to, at] = maps.map((map) => map.get(key));
+      if (this.policy.answered(question.id, this.#answer(question.flow))) continue;
+      for (const map of maps) map.delete(key); // it came too late
+      if (to !== undefined) maps[0].set(key, to as string);
+      if (at !== undefined) maps[1].set(key, at as number);
     }
     driver.serve(...Array.from({ length: this.#random(5) }, () => this.#frame()));
     if (this.#random(4) === 0) driver.ahead += this.#random(LONGEST_STEP_MS);

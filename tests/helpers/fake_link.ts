@@ -37,6 +37,8 @@ function completeChecksum(frame: Uint8Array, start: number, offset: number): voi
 /** The link; see the module's description. */
 export class FakeLink extends ArenaLink implements Link {
   readonly pending = false;
+  /** Guests that have left. */
+  guests = 0;
   /** Off: there is no room for bulk data. */
   writable = true;
   readonly arena: Arena = new Arena((RX_SLOTS + TX_SLOTS) * (SLOT_FRAME_SIZE + 2 * HEADROOM));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** What a running instance opens and closes when it is told to, with listeners that only count. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ConfigError } from "../../lib/config/error.ts";
 import {
   DEFAULT_EPHEMERAL,
@@ -178,6 +178,27 @@ Deno.test("UDP ports that follow TCP give way to named ones, and are told of", (
   assertEquals(texts(forwarder, "u"), ["80:53,81"]);
   forwarder.remove("u", parse("80:53"));
   assertEquals(udp.all, ["2 81=>81"]);
+});
+
+Deno.test("add() and remove() of very many rules take no longer than their ports", () => {
+  const odd = Array.from({ length: 11_000 }, (_, k) => 1025 + 2 * k), text = odd.join();
+  const { forwarder, tcp, udp, guest } = makeForwarder({ t: "9", u: "auto", followers: text }, {
+    descriptors: 100_000,
+  });
+  guest.udp = odd;
+  forwarder.open(10);
+  const began = performance.now();
+  for (const option of ["t", "u"] as const) forwarder.add(option, parse(text));
+  assertEquals([tcp.open.size, udp.open.size], [1 + odd.length, odd.length]);
+  assertThrows(() => forwarder.add("t", parse(text)), PortSpecError, "overlaps");
+  tcp.refuse.set(24_000, E.EADDRINUSE);
+  const more = `192.0.2.1/${odd.map((port) => port - 1).join()},24000`;
+  assertThrows(() => forwarder.add("t", parse(more)), ConfigError, "24000");
+  assertEquals(texts(forwarder, "t"), [`9,${text}`]);
+  for (const option of ["t", "u"] as const) forwarder.remove(option, parse(text));
+  const ms = performance.now() - began;
+  assertEquals([tcp.open.size, udp.open.size], [1, 0]);
+  assert(ms < 5000, `${ms} ms`); // rule by rule it was half a minute
 });
 
 Deno.test("rules() gives texts that mean the same", () => {

@@ -207,6 +207,29 @@ Deno.test({
 });
 
 Deno.test({
+  name: "the guest's environment has no variable that our runtime had from the one that started it",
+  ...needs,
+  async fn() {
+    const inner = await fixture("root", "run", "env");
+    const variables = { DENO_EXTRA_STDIO_FDS: "3,4", DENO_EXTRA_STDIO: "5", OTHER: "7" };
+    const { stdout } = await run(inner, { env: variables });
+    const given = stdout.match(/^(?:DENO_EXTRA|OTHER=).*$/gm)?.sort();
+    assertEquals(given, ["DENO_EXTRA_STDIO=5", "OTHER=7"]);
+  },
+});
+
+Deno.test({
+  name: "the guest's command is found where programs usually are when we were given no PATH",
+  ...needs,
+  async fn() {
+    const inner = await fixture("root", "run", "env");
+    const result = await run(["env", "-u", "PATH", ...inner]);
+    assertExit(result, 0);
+    assert(!/^PATH=/m.test(result.stdout), result.stdout); // the runtime's own is not for the guest
+  },
+});
+
+Deno.test({
   name: "the guest's command is a script without an interpreter line: the shell runs it",
   ...needs,
   async fn() {

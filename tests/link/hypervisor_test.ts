@@ -127,6 +127,7 @@ Deno.test("accept() takes one hypervisor at a time, and the next when it has lef
     assertEquals([ended(first), hypervisor.fd, hypervisor.over], [true, -1, false]);
     const third = connectUnix(path);
     assert(hypervisor.accept());
+    assertEquals(hypervisor.departures, 1);
     hypervisor.close();
     for (const fd of [first, second, third]) libc.close(fd);
   });

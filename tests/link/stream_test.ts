@@ -194,6 +194,7 @@ Deno.test("a hypervisor that leaves at any byte leaves nothing to the next", () 
       const whole = cut === bytes.length ? 2 : cut >= 24 ? 1 : 0;
       assertEquals(rig.take(), frames.slice(0, whole), `cut at ${cut}`);
       assertEquals([rig.gone, rig.link.pending, rig.link.writable], [false, false, true]);
+      assertEquals(rig.link.guests, cut + 1);
     }
   });
 });

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** A program that steers an instance by `--control` and reads its table by `--flow-table`. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { FlowTable } from "../../lib/flow/table.ts";
 import { FlowReader } from "../../lib/flow/reader.ts";
 import type { FlowSnapshot } from "../../lib/flow/snapshot.ts";
 import { monotonicMs } from "../../lib/sys/clock.ts";
@@ -12,12 +11,12 @@ import { effectsCommand } from "../helpers/effects.ts";
 import { NOTHING } from "../helpers/ports.ts";
 import { requirements } from "../helpers/require.ts";
 import { markedProcesses, must, run, until } from "../helpers/run.ts";
-import { Net, programUnderTest, Testbed } from "../helpers/testbed.ts";
+import { Net, programUnderTest, STAY_ROOT, Testbed } from "../helpers/testbed.ts";
 
 const NEEDS = requirements({ packages: ["python3"], tubetti: true });
 
 const GUEST = 8951, FORWARDED = 25951, REMOTE = 25952, TAKEN = 25953, LOOPBACK = 25954;
-const SIGTERM_STATUS = 143, NOT_FOUND = 127;
+const SIGTERM_STATUS = 143;
 const SLEEP = ["--config-net", ...NOTHING, "--", "sleep", "3600"];
 
 /** A guest that serves on its own port, by TCP and UDP. */
@@ -287,11 +286,12 @@ Deno.test({
       "[[[[[[\n",
       '{"id":5,"do":"rm"}\n',
       "\0\xff\n",
+      `{"id":6,"do":${'{"0":'.repeat(10_000)}1${"}".repeat(10_000)}}\n`,
     ];
     for (const line of wrong) controller.send(line);
     assertEquals((await controller.request({ do: "forward.list" })).result, []);
     const refused = controller.heard.filter(({ error }) => error);
-    assertEquals(refused.map(({ reply }) => reply), [0, 0, 0, 5, 0]);
+    assertEquals(refused.map(({ reply }) => reply), [0, 0, 0, 5, 0, 6]);
     controller.send("{"); // and no end
     controller.hangUp();
     assertEquals(await controller.end(), SIGTERM_STATUS);
@@ -323,105 +323,21 @@ Deno.test({
 });
 
 Deno.test({
-  name: "control: why there is no start is told, as well as printed",
-  ...NEEDS,
-  async fn(t) {
-    await using bed = await Testbed.create();
-    const taken = effectsCommand("serve", `127.0.0.1 ${TAKEN}`);
-    await bed.serveHost(taken, { text: "ready\n" });
-    const cases: [string[], number, object][] = [
-      [["--config-net", "--", "/no/such"], NOT_FOUND, {
-        name: "CommandError",
-        exitCode: NOT_FOUND,
-      }],
-      [["-t", `${TAKEN}`, "--", "true"], 1, { name: "ConfigError" }],
-      [["--netns", "/no/such"], 1, { name: "ConfigError" }],
-      [["-P", "/no/such/file", "--", "true"], 1, { name: "SysError", errno: 2 }],
-      [["--no-such-option"], 1, { name: "ConfigError" }],
-      [["-m", "70000"], 1, { name: "ConfigError" }],
-    ];
-    for (const [args, code, expected] of cases) {
-      await t.step(args.join(" "), async () => {
-        await using controller = new Controller(bed, args);
-        const { failed } = await controller.hear(({ failed }) => failed);
-        assertEquals(await controller.end(), code);
-        const { message, ...rest } = failed!;
-        assertEquals({ ...rest, ...expected }, rest);
-        assertEquals(controller.heard.length, 1);
-        assertEquals(controller.stderr.trimEnd().split("\n").at(-1), `tubetti: ${message}`);
-      });
-    }
-    await assertNothingLeft(bed);
-  },
-});
-
-Deno.test({
-  name: "control: descriptors that cannot be used are refused in one line",
-  ...NEEDS,
-  async fn(t) {
-    await using bed = await Testbed.create();
-    const socketpair = `import os, socket, sys
-a, b = socket.socketpair(); os.dup2(b.fileno(), 9)
-u = socket.socket(socket.AF_UNIX); os.dup2(u.fileno(), 8)
-m = os.memfd_create("m"); os.ftruncate(m, 4096); os.dup2(m, 7)
-f = os.memfd_create("f"); os.ftruncate(f, 1 << 20); os.dup2(os.open("/proc/self/fd/%d" % f, 0), 6)
-p, q = os.pipe(); os.dup2(p, 5)
-for k in 5, 6, 7, 8, 9: os.set_inheritable(k, True)
-os.execvp(sys.argv[1], sys.argv[1:])`;
-    const program = [PYTHON, "-c", socketpair, ...programUnderTest()];
-    const needed = FlowTable.byteLength(128);
-    const cases: [string[], string][] = [
-      [["--control", "2"], "--control 2: not a descriptor of a socket (a number from 3 on)"],
-      [["--control", "x"], "--control x: not a descriptor of a socket (a number from 3 on)"],
-      [["--control", "99"], "--control 99: no descriptor that we have inherited"],
-      [["--control", "8"], "--control 8: not a connected UNIX stream socket"],
-      [["--control", "7"], "--control 7: not a connected UNIX stream socket"],
-      [["--flow-table", "-1"], "--flow-table -1: not a descriptor of a file (a number from 3 on)"],
-      [["--flow-table", "99"], "--flow-table 99: no descriptor that we have inherited"],
-      [["--flow-table", "9"], "--flow-table 9: not a regular file"],
-      [["--flow-table", "5"], "--flow-table 5: not a regular file"],
-      [
-        ["--flow-table", "7"],
-        `--flow-table 7: too small (4096 bytes, at least ${needed} are needed)`,
-      ],
-      [["--flow-table", "6"], "--flow-table 6: mmap 1048576 bytes at 0: EACCES"],
-      [["--control", "9", "--flow-table", "9"], "--flow-table 9: also given for another option"],
-    ];
-    for (const [options, message] of cases) {
-      await t.step(options.join(" "), async () => {
-        const result = await bed.guest(["echo", "it ran"], { program, options });
-        assertEquals([result.code, result.stdout], [1, ""], result.stderr);
-        assertMatch(result.stderr, /^[^\n]*\n$/);
-        const [said, wanted] = [result.stderr.trimEnd(), `tubetti: ${message}`];
-        if (options[1] === "6") {
-          assert(/^tubetti: --flow-table 6: mmap .*: EACCES$/.test(said), said);
-        } else assertEquals(said, wanted);
-      });
-    }
-  },
-});
-
-Deno.test({
-  name: "control: the size of the table limits the number of flows",
+  name: "control: an instance ends when its controller does not hear it any more",
   ...NEEDS,
   async fn() {
     await using bed = await Testbed.create();
-    const flows = 200;
-    const ask = `import socket, time
-for k in range(300): socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("${Net.REMOTE4}", 7))
-print("sent", flush=True); time.sleep(3600)`;
-    const args = ["--config-net", ...NOTHING, "--", PYTHON, "-c", ask];
-    await using controller = new Controller(bed, args, {
-      tableBytes: FlowTable.byteLength(flows) + 10,
-    });
-    await controller.ready();
-    await until(() => controller.stdout.includes("sent"));
-    const mapping = new SharedMapping(controller.table, { readOnly: true });
-    const reader = new FlowReader(mapping.buffer());
-    assertEquals(reader.capacity, flows);
-    await until(() => [...reader.flows(monotonicMs())].length === flows);
-    assertEquals([...reader.flows(monotonicMs())].length, flows);
-    assertEquals(controller.code, null);
+    const deaf = `import socket, subprocess, sys
+a, b = socket.socketpair()
+args = [*sys.argv[1:], "--control", str(b.fileno()), "--policy", "-", *${
+      JSON.stringify(["-q", ...SLEEP.slice(0, -2), "ping", "-c", "99", Net.REMOTE4])
+    }]
+p = subprocess.Popen(args, pass_fds=[b.fileno()], stdout=subprocess.DEVNULL)
+b.close(); assert b"ready" in a.recv(1000); a.shutdown(socket.SHUT_RD)
+print(p.wait(20))`;
+    const result = await bed.runHost([PYTHON, "-c", deaf, ...programUnderTest(), ...STAY_ROOT]);
+    assertEquals([result.stdout, result.stderr], [`${SIGTERM_STATUS}\n`, ""]);
+    await assertNothingLeft(bed);
   },
 });
 

@@ -2,10 +2,11 @@
 /** The scripts that README shows, found by what stands before them, do what it says. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { ip } from "../helpers/netns.ts";
+import { example } from "../helpers/readme.ts";
 import { requirements } from "../helpers/require.ts";
 import { describe } from "../helpers/run.ts";
 import { Scripts } from "../helpers/scripts.ts";
-import { Net, PROJECT, Testbed } from "../helpers/testbed.ts";
+import { Net, Testbed } from "../helpers/testbed.ts";
 
 const NEEDS = requirements({ packages: ["python3", "dnsmasq-base", "curl"], tubetti: true });
 
@@ -15,16 +16,6 @@ const BIG = 20_000_000, SMALL = "hello from the outside\n";
 const HEADERS = 2000;
 /** Address of a second name, and one that has no name. */
 const API = "198.51.100.7", NAMELESS = "198.51.100.66";
-
-/** The script that follows a heading. */
-function example(heading: string): string {
-  const readme = Deno.readTextFileSync(`${PROJECT}/README.md`);
-  const at = readme.indexOf(`**${heading}`);
-  assert(at >= 0, `README has no "${heading}"`);
-  const script = /```ts\n([^]*?)```/.exec(readme.slice(at))?.[1];
-  assert(script, `README has no script behind "${heading}"`);
-  return script;
-}
 
 /** A testbed with web servers and a resolver. */
 async function world(): Promise<[Testbed, Scripts]> {
@@ -60,7 +51,8 @@ Deno.test("README lists the flows of a guest", NEEDS, async () => {
   const row = text.split("\n").find((line) => line.includes(`${Net.REMOTE4} port 80`));
   assert(row, text);
   const [, type, state, , sent, received] = row.split("│").map((cell) => cell.trim()).slice(1);
-  assertEquals([type, state], ['"TCP connection"', '"open"']);
+  assertEquals(type, '"TCP connection"');
+  assert(['"open"', '"closing"'].includes(state!), row); // the server may have sent everything
   assert(Number(sent) > 0 && Number(received) > 0 && Number(received) <= BIG + HEADERS, row);
 });
 

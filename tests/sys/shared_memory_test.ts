@@ -2,12 +2,19 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { E, errnoName, SysError } from "../../lib/sys/errno.ts";
 import { errno, libc } from "../../lib/sys/libc.ts";
-import { createMemory, SharedMapping } from "../../lib/sys/shared_memory.ts";
+import {
+  createMemory,
+  isZero,
+  reserve,
+  sealSize,
+  SharedMapping,
+} from "../../lib/sys/shared_memory.ts";
 
 const F_GETFD = 1, F_ADD_SEALS = 1033, F_GET_SEALS = 1034; // linux/fcntl.h
 const FD_CLOEXEC = 1;
 const F_SEAL_SEAL = 0x1, F_SEAL_SHRINK = 0x2, F_SEAL_GROW = 0x4, F_SEAL_WRITE = 0x8; // linux/fcntl.h
-const O_RDONLY = 0;
+const O_RDONLY = 0, O_RDWR = 2;
+const MFD_ALLOW_SEALING = 2; // linux/memfd.h
 const MODULE = new URL("../../lib/sys/shared_memory.ts", import.meta.url).href;
 
 function withMemory(bytes: number, use: (fd: number) => void): void {
@@ -16,6 +23,19 @@ function withMemory(bytes: number, use: (fd: number) => void): void {
     use(fd);
   } finally {
     libc.close(fd);
+  }
+}
+
+/** Has `use` work with the descriptor of a file that has a name, and so many bytes. */
+function withFile(bytes: number, use: (fd: number, path: string) => void): void {
+  const path = Deno.makeTempFileSync({ prefix: "tubetti-" });
+  Deno.truncateSync(path, bytes);
+  const fd = libc.open(new TextEncoder().encode(`${path}\0`), O_RDWR, 0);
+  try {
+    use(fd, path);
+  } finally {
+    libc.close(fd);
+    Deno.removeSync(path);
   }
 }
 
@@ -54,6 +74,56 @@ Deno.test("createMemory() makes memory whose size nobody can change, and takes n
     }
     assertEquals(libc.pwrite(fd, new Uint8Array(1), 1, 8191n), 1);
   });
+});
+
+Deno.test("sealSize() keeps memory that allows it from being cut short", () => {
+  const name = new TextEncoder().encode("test memory\0");
+  const [open, closed] = [MFD_ALLOW_SEALING, 0].map((flags) => libc.memfd_create(name, flags));
+  libc.ftruncate(open!, 8192n);
+  assertEquals([sealSize(open!), sealSize(open!)], [true, true]);
+  assertEquals([libc.ftruncate(open!, 4096n), errnoName(errno())], [-1, "EPERM"]);
+  assertEquals(sealSize(closed!), false);
+  libc.close(open!);
+  libc.close(closed!);
+  withMemory(1, (fd) => assertEquals(sealSize(fd), true));
+  withFile(1, (fd) => assertEquals(sealSize(fd), false));
+});
+
+Deno.test("reserve() takes the room of a file, or says that there is none", () => {
+  withFile(1 << 20, (fd, path) => {
+    reserve(fd, 1 << 20);
+    const { size, blocks } = Deno.statSync(path);
+    assertEquals(size, 1 << 20);
+    assert(blocks! * 512 >= 1 << 20 || blocks === 0, `${blocks}`); // not every file system can
+    assertEquals(isZero(fd, 1 << 20), true);
+  });
+  withMemory(4096, (fd) => assertThrows(() => reserve(fd, 8192), SysError, "EPERM"));
+});
+
+Deno.test("isZero() finds any byte, in files with and without holes", () => {
+  const bytes = 300_000;
+  const put = (fd: number, at: number, value: number) =>
+    libc.pwrite(fd, Uint8Array.of(value), 1, BigInt(at));
+  const look = (fd: number) => {
+    assertEquals(isZero(fd, bytes), true);
+    for (const at of [0, 1, 4095, 65_535, 65_536, 131_073, bytes - 1]) {
+      put(fd, at, 0x80);
+      assertEquals([isZero(fd, at), isZero(fd, at + 1), isZero(fd, bytes)], [true, false, false]);
+      put(fd, at, 0);
+      assertEquals(isZero(fd, bytes), true);
+    }
+    put(fd, bytes, 1);
+    assertEquals([isZero(fd, bytes), isZero(fd, 2 * bytes)], [true, false]);
+  };
+  withMemory(2 * bytes, look);
+  withFile(2 * bytes, look);
+  withFile(0, (fd, path) => {
+    Deno.writeFileSync(path, new Uint8Array(2 * bytes));
+    look(fd);
+    libc.ftruncate(fd, 100n);
+    assertEquals(isZero(fd, bytes), true);
+  });
+  assertThrows(() => isZero(-1, 1), SysError, "EBADF");
 });
 
 Deno.test("createMemory() throws the kernel's reason, and leaves no descriptor", () => {

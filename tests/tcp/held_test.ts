@@ -5,11 +5,14 @@ import { Pif } from "../../lib/flow/side.ts";
 import { Policy } from "../../lib/forward/policy.ts";
 import type { FlowAnswer } from "../../lib/forward/question.ts";
 import { ANSWER_MS, MAX_QUESTIONS } from "../../lib/forward/questions.ts";
+import { libc } from "../../lib/sys/libc.ts";
+import { heldShare } from "../../lib/tcp/held.ts";
 import { descriptors } from "../helpers/drive_loop.ts";
 import { freePort, spec, SpliceWorld } from "./splice_world.ts";
 import { HostSocket } from "./world.ts";
 
-const ECONNRESET = 104; // errno(3)
+const EAGAIN = 11, ECONNRESET = 104; // errno(3)
+const RLIMIT_NOFILE = 7; // asm-generic/resource.h
 
 /** A port of the namespace for a listener of the host's, and a program that thinks about who comes. */
 class Thinking implements Disposable {
@@ -104,6 +107,61 @@ Deno.test("a connection without an answer is reset after a while, and its socket
   assertEquals([thinking.isReset(client), world.tcp.unsettled()], [true, false]);
   client.close();
   assertEquals(descriptors(), before);
+});
+
+/** Runs `body` where a process may have so many descriptors. */
+function limited(descriptors: number, body: () => void): void {
+  const limits = new BigUint64Array(2);
+  libc.getrlimit(RLIMIT_NOFILE, limits);
+  libc.setrlimit(RLIMIT_NOFILE, BigUint64Array.of(BigInt(descriptors), limits[1]!));
+  try {
+    body();
+  } finally {
+    libc.setrlimit(RLIMIT_NOFILE, limits);
+  }
+}
+
+Deno.test("connections that wait leave descriptors to others: those beyond are reset", () => {
+  const before = descriptors(), limit = 400, most = heldShare(limit);
+  limited(limit, () => {
+    using thinking = new Thinking();
+    const { world, ids } = thinking, clients: HostSocket[] = [];
+    const refused = () => {
+      const client = HostSocket.connect(thinking.port);
+      clients.push(client);
+      return thinking.isReset(client);
+    };
+    for (let k = 0; k < most; k++) clients.push(thinking.client());
+    for (let k = 0; k < 10; k++) assertEquals(refused(), true);
+    assertEquals([ids.length, world.tcp.unsettled()], [most, true], "nobody is asked about them");
+    thinking.answer(3, "allow");
+    world.until(() => thinking.server.accept(), "accept").close();
+    world.ctx.nowMs++;
+    clients.push(thinking.client()); // there is room for one again
+    assertEquals([refused(), clients.at(-2)!.receive()], [true, -EAGAIN]);
+    for (const client of clients) client.close();
+    world.settle();
+  });
+  assertEquals(descriptors(), before);
+});
+
+Deno.test("connections whose clients have closed make room for those that come", () => {
+  limited(400, () => {
+    using thinking = new Thinking();
+    const { world } = thinking, most = heldShare(400), clients: HostSocket[] = [];
+    for (let k = 0; k < most; k++) clients.push(thinking.client());
+    clients[0]!.send(Uint8Array.of(1)); // closed with data that nobody has read
+    for (const client of clients.splice(0, most - 1)) client.close();
+    world.ctx.nowMs++;
+    for (let k = 0; k < most - 1; k++) clients.push(thinking.client());
+    world.settle();
+    for (const client of clients) assertEquals(client.receive(), -EAGAIN); // they wait, also the last of the first
+    for (const client of clients) client.close();
+  });
+});
+
+Deno.test("heldShare() is some of the descriptors, and no more than there are questions", () => {
+  assertEquals([1, 20, 400, 1 << 20].map(heldShare), [1, 2, 50, MAX_QUESTIONS]);
 });
 
 Deno.test("connections that wait do not outlive the listeners, nor grow without bound", () => {

@@ -6,6 +6,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { Pif } from "../../lib/flow/side.ts";
+import { Policy } from "../../lib/forward/policy.ts";
 import { E, SysError } from "../../lib/sys/errno.ts";
 import { libc } from "../../lib/sys/libc.ts";
 import { GuestSockets } from "../../lib/sys/guest_sockets.ts";
@@ -160,6 +161,52 @@ spliceTest("a flood from many ports leaves descriptors to others, and one warnin
   world.settle();
   assertEquals(server.receiveAll().length, 1);
 });
+
+/** A program that allows everything, and what it was asked about: ports of the guest's. */
+function allowing(): { asked: number[]; policy: Policy } {
+  const asked: number[] = [];
+  const policy = new Policy([], [], undefined, {
+    decide: ({ sourcePort }) => {
+      asked.push(sourcePort);
+      return "allow";
+    },
+  });
+  return { asked, policy };
+}
+
+const full = allowing();
+spliceTest("a program is not asked about flows that there is no room for", (world) => {
+  const server = world.host(), { guest, state } = world, { port } = world.outbound(server.port);
+  state.warn = () => {};
+  Object.assign(state.splice, { maxFlows: 2 });
+  const clients = Array.from({ length: 5 }, () => world.inside());
+  for (let n = 0; n < 20; n++, guest.ctx.nowMs++) {
+    for (const client of clients) client.send(bytes(5), port);
+    world.settle();
+  }
+  assertEquals([guest.ctx.table.activeCount, full.asked.length], [2, 2]);
+  assertEquals(server.receiveAll().length, 40);
+}, { policy: full.policy });
+
+const short = allowing();
+spliceTest("a program is asked once about a flow that gets no socket", (world) => {
+  const server = world.host(), { guest, state } = world, { ctx } = guest;
+  const { port } = world.outbound(server.port);
+  state.warn = () => {};
+  const clients = Array.from({ length: 5 }, () => world.inside());
+  const send = () => {
+    for (const client of clients) client.send(bytes(5), port);
+    for (let n = 0; n < 3; n++, ctx.nowMs++) guest.turn(20);
+  };
+  withDescriptors(0, () => {
+    for (let n = 0; n < 10; n++) send();
+  });
+  assert(short.asked.length <= clients.length, `${short.asked.length} questions`);
+  assertEquals(ctx.table.activeCount, 0);
+  send();
+  assertEquals([ctx.table.activeCount, short.asked.length], [5, 5]);
+  assertEquals(new Set(short.asked).size, 5);
+}, { policy: short.policy });
 
 spliceTest("datagrams are dropped while there are no descriptors, and then no more", (world) => {
   const server = world.inside(own), { guest, state } = world, { ctx } = guest;

@@ -105,6 +105,10 @@ export class VhostLink implements Link {
     return this.#uso && this.#toGuest.roomy;
   }
 
+  get guests(): number {
+    return this.#hypervisor.departures;
+  }
+
   get pending(): boolean {
     return this.#fromGuest.pending || this.#hypervisor.over && !this.#told;
   }

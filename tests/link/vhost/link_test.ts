@@ -150,6 +150,7 @@ Deno.test("a front-end that comes again finds the device as the first one did", 
       assertWorks(world);
       world.front.close();
       world.rig.settle();
+      assertEquals(world.rig.link.guests, round + 1);
       world.renew();
     }
     world.connect();

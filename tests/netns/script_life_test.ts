@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/** How instances and their scripts end, and what a script hears until then, with real guests. */
+import { assert, assertEquals } from "@std/assert";
+import { PYTHON } from "../helpers/edge.ts";
+import { processState, until } from "../helpers/run.ts";
+import { asks, IMPORT, NEEDS, PORT, told, V4, world } from "../helpers/script_world.ts";
+
+Deno.test("an instance ends with its script, however that ends", NEEDS, async (t) => {
+  const [bed, scripts] = await world();
+  await using _bed = bed;
+  using _scripts = scripts;
+  const start = `${IMPORT}
+    const guest = spawn({ command: ["sleep", "3600"] });
+    const { pid } = await guest.ready;
+    console.log("instance " + pid);\n`;
+  const ends: [string, string, (pid: number) => void][] = [
+    ["throws", "throw new Error('of the script');", () => {}],
+    ["calls exit", "Deno.exit(0);", () => {}],
+    [
+      "is killed",
+      "await new Promise((r) => setTimeout(r, 60_000));",
+      (pid) => Deno.kill(pid, "SIGKILL"),
+    ],
+    ["has nothing left to do", "guest.unref();", () => {}],
+  ];
+  for (const [how, words, end] of ends) {
+    await t.step(how, async () => {
+      const script = await scripts.start(start + words);
+      await script.waitFor("instance ");
+      const instance = Number(/instance (\d+)/.exec(script.stdout)![1]);
+      end(script.pid);
+      await script.wait();
+      assert(await until(() => processState(instance) === null));
+      assert(await until(() => bed.guestProcesses().length === 0));
+    });
+  }
+});
+
+Deno.test("a signal ends an instance whose policy does not return", NEEDS, async () => {
+  const [bed, scripts] = await world();
+  await using _bed = bed;
+  using _scripts = scripts;
+  scripts.write("loops.ts", "export default () => { for (;;); };");
+  const script = `${IMPORT}
+    const aborter = new AbortController();
+    const guest = spawn({
+      command: ${asks(`tcp ${V4} ${PORT}`)},
+      policy: import.meta.resolve("./loops.ts"),
+      signal: aborter.signal,
+    });
+    await guest.ready;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    aborter.abort();
+    console.log(JSON.stringify([guest.pid, await guest.status]));`;
+  const [pid, status] = await told<[number, Deno.CommandStatus]>(scripts, script);
+  assertEquals(status, { success: false, code: 137, signal: "SIGKILL" });
+  assertEquals(processState(pid), null);
+  assert(await until(() => bed.guestProcesses().length === 0));
+});
+
+Deno.test("a script ends by itself once its instances have", NEEDS, async () => {
+  const [bed, scripts] = await world();
+  await using _bed = bed;
+  using _scripts = scripts;
+  const script = `${IMPORT}
+    const guests = Array.from({ length: 4 }, (_, k) => spawn({
+      command: ["sh", "-c", "echo unread output; exit " + k],
+      stdin: "piped", stdout: "piped", policy: () => "allow",
+    }));
+    for (const guest of guests) guest.events(); // nobody reads them
+    guests[0].status.then(() => console.log("[]"));`;
+  const began = performance.now();
+  await told(scripts, script);
+  assert(performance.now() - began < 30_000);
+});
+
+Deno.test(
+  "events that a script does not read in time are counted, and cost the guest nothing",
+  NEEDS,
+  async () => {
+    const [bed, scripts] = await world();
+    await using _bed = bed;
+    using _scripts = scripts;
+    const FLOWS = 3000; // more than most limits of descriptors allow
+    const storm = `import socket
+for k in range(${FLOWS}):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.sendto(b"x", ("${V4}", 20000 + k)); s.close()
+print("sent", flush=True); input()`;
+    const script = `${IMPORT}
+    const guest = spawn({
+      command: ["${PYTHON}", "-c", ${
+      JSON.stringify(storm)
+    }], stdin: "piped", stdout: "piped", tcp: [],
+    });
+    const slow = guest.events({ limit: 100 }), fast = guest.events({ limit: 1e6 });
+    const text = guest.stdout.getReader();
+    await text.read();
+    await guest.forward.list(); // what was said before has come
+    guest.stdin.close();
+    await guest.status;
+    const count = async (events: AsyncIterable<FlowEvent>) => {
+      let opened = 0, lost = 0;
+      for await (const event of events) event.kind === "lost" ? lost += event.count : opened += event.kind === "opened" ? 1 : 0;
+      return [opened, lost];
+    };
+    console.log(JSON.stringify([await count(slow), await count(fast)]));`;
+    const [slow, fast] = await told<[number, number][]>(scripts, script, { timeoutMs: 120_000 });
+    assertEquals(slow![0], 100);
+    assert(slow![1] >= fast![0] - 100 && fast![0] + fast![1] >= 300, JSON.stringify([slow, fast]));
+  },
+);
