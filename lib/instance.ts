@@ -263,7 +263,5 @@ export function runInstance(served: Served, surroundings: Surroundings): number 
   udpDescriptors(ctx, descriptors - openDescriptors());
   if (forwarder.scans) loop.everySecond(() => forwarder.scan());
   if (memory) giveControl(ctx, forwarder, served, surroundings, memory);
-  const code = finishStart(served, surroundings) ?? loop.run();
-  control?.finish();
-  return code;
+  return finishStart(served, surroundings) ?? loop.run();
 }

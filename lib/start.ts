@@ -57,7 +57,9 @@ export async function start(options: Options, background: Background | null): Pr
   const control = opener?.openControl(options) ?? null;
   try {
     const sharedTable = opener?.openTable(options) ?? null;
-    return await startWith(options, background, { control, sharedTable });
+    const code = await startWith(options, background, { control, sharedTable });
+    control?.finish(opener!.closeNetwork);
+    return code;
   } catch (error) {
     control?.failed(error);
     throw error;

@@ -34,3 +34,33 @@ export function shown(text: string): string {
   // deno-lint-ignore no-control-regex
   return cut.replace(/[\x00-\x1f\x7f-\x9f]/g, "?") || '""';
 }
+
+/** Longest message of somebody else's error that is repeated. */
+const MAX_LINE = 200;
+
+function errorText(error: unknown): string {
+  try {
+    if (!(error instanceof Error)) return String(error);
+    return error.message === "" ? error.name : `${error.name}: ${error.message}`;
+  } catch {
+    return "an error that cannot be shown";
+  }
+}
+
+/**
+ * What somebody else's error says, in one line, whatever it is.
+ *
+ * @example
+ * ```ts
+ * import { errorLine } from "./error.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(errorLine(new TypeError("no\x1b[1m\nat home")), "TypeError: no?[1m");
+ * assertEquals(errorLine(7), "7");
+ * ```
+ */
+export function errorLine(error: unknown): string {
+  const line = errorText(error).split("\n", 1)[0].slice(0, MAX_LINE);
+  // deno-lint-ignore no-control-regex
+  return line.replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
+}

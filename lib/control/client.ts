@@ -61,6 +61,8 @@ export class ControlClient {
   readonly #asked = new Map<number, FlowQuestion>();
   #lastId = 0;
   #isReady = false;
+  /** Whether nothing was said that we have not heard. */
+  #isComplete = false;
   /** Why nothing can be asked any more. */
   #ended: Error | null = null;
 
@@ -82,6 +84,7 @@ export class ControlClient {
     else if ("opened" in notice) this.#tell({ kind: "opened", flow: notice.opened });
     else if ("closed" in notice) this.#tell({ kind: "closed", flow: notice.closed });
     else if ("lost" in notice) { for (const stream of this.#streams) stream.lose(notice.lost); }
+    else if ("end" in notice) this.#isComplete = true;
     else if ("ask" in notice) this.#decide(notice);
     else if ("ready" in notice) this.#begin(notice.ready);
     else if ("failed" in notice) this.#owner.failed(reviveError(notice.failed));
@@ -193,12 +196,16 @@ export class ControlClient {
 
   /** Nothing comes any more. Streams can be read to their end. */
   end(error: Error): void {
+    const isTorn = this.#isReady && !this.#isComplete;
     this.#ended = error;
     this.#isReady = false;
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
     this.#asked.clear();
-    for (const stream of this.#streams) stream.finish();
+    for (const stream of this.#streams) {
+      if (isTorn) stream.lose(Infinity);
+      stream.finish();
+    }
     this.#streams.clear();
   }
 }

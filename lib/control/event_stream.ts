@@ -10,7 +10,10 @@
  */
 import type { FlowSnapshot } from "../flow/snapshot.ts";
 
-/** Something that has happened to a flow; or how many such events were left out, where they are missing. */
+/**
+ * Something that has happened to a flow; or how many such events were left out, where they are missing. The count is
+ * `Infinity` when nobody can say: the instance was ended by force, and what it had not said is gone.
+ */
 export type FlowEvent =
   | { readonly kind: "opened"; readonly flow: FlowSnapshot }
   | { readonly kind: "closed"; readonly flow: FlowSnapshot }

@@ -92,7 +92,7 @@ export interface Instance extends AsyncDisposable {
   /**
    * What happens to flows from now on; called right after the start, nothing is missed. Each call gives one more
    * consumer all events. When the instance ends, the flows that are left are said to be closed, and the
-   * iteration ends.
+   * iteration ends. An instance that has ended waits up to half a minute for a script that does not read.
    */
   events(
     options?: EventOptions,

@@ -9,16 +9,29 @@ import type { Options } from "../config/options.ts";
 import { HEADER_OWNER } from "../flow/layout.ts";
 import { DEFAULT_CAPACITY, FlowTable } from "../flow/table.ts";
 import { inheritedDescriptors, setCloseOnExec, setNonBlocking } from "../sys/descriptors.ts";
-import { SysError } from "../sys/errno.ts";
+import { E, SysError } from "../sys/errno.ts";
 import { statusOf } from "../sys/file.ts";
 import { libc } from "../sys/libc.ts";
 import { isZero, reserve, sealSize, SharedMapping } from "../sys/shared_memory.ts";
-import { AF_UNIX, getOption, SO_DOMAIN, SO_TYPE, SOCK_STREAM, SOL_SOCKET } from "../sys/socket.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  getOption,
+  SO_DOMAIN,
+  SO_TYPE,
+  SOCK_STREAM,
+  SOL_SOCKET,
+} from "../sys/socket.ts";
 import { ControlServer } from "./server.ts";
 
 /** Flows that there must be room for at least. */
 const MIN_CAPACITY = 128;
 const SEEK_END = 2; // unistd.h
+/** First descriptor behind standard input, output and error. */
+const FIRST_OTHER_FD = 3;
+/** Closed descriptors in a row behind which there are no open ones: each new one has the lowest free number. */
+const MAX_GAP = 1 << 16;
 
 /** Memory for a table of flows. */
 export interface SharedTable {
@@ -126,4 +139,16 @@ export function tellFailure(args: readonly string[], error: unknown): void {
   const fd = firstControl(args);
   if (!inheritedDescriptors().includes(fd) || !isConnected(fd)) return;
   new ControlServer(fd).failed(error);
+}
+
+/**
+ * Closes all ports and connections of an instance that has ended, but waits for its controller. /proc is closed to us
+ * by then.
+ */
+export function closeNetwork(): void {
+  for (let fd = FIRST_OTHER_FD, gap = 0; gap < MAX_GAP; fd++) {
+    const family = getOption(fd, SOL_SOCKET, SO_DOMAIN);
+    gap = family === -E.EBADF ? gap + 1 : 0;
+    if (family === AF_INET || family === AF_INET6) libc.close(fd);
+  }
 }

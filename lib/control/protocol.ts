@@ -7,7 +7,8 @@
  * number can be read is refused with 0. What the instance says of itself carries none. Requests that are
  * there when the instance starts are done before its guest runs, so that nothing is missed. The instance
  * never waits for its controller: events that it does not read in time are left out, and their number is
- * said. When the controller has gone, the instance ends.
+ * said. Only when all is over it waits for what it has said to be read, for half a minute at most. When the
+ * controller has gone, the instance ends.
  *
  * @module
  */
@@ -99,4 +100,6 @@ export type Notice =
   | { readonly closed: FlowSnapshot }
   /** Number of events that were left out. */
   | { readonly lost: number }
+  /** The last of a run that was not ended by force: everything was said, or that it was left out. */
+  | { readonly end: true }
   | Ask;

@@ -27,8 +27,8 @@ import { NO_ID, readMessage, RequestError } from "./requests.ts";
 
 /** Our exit code when the controller has asked for the end. */
 const CLOSED = 0;
-/** How long an instance that has ended waits for its controller to read. */
-const LAST_WORDS_MS = 1000;
+/** How long an instance that has ended waits for its controller, which may be computing, to read. */
+const LAST_WORDS_MS = 30_000;
 
 /** What a server steers. */
 export interface Steered {
@@ -109,28 +109,34 @@ export class ControlServer {
   }
 
   /**
-   * The instance has ended: what its flows have come to is said, so that no byte of theirs is missing. Waits for
-   * the controller, but not for long.
+   * The instance has ended, guest and all: what its flows have come to is said, so that no byte of theirs is missing,
+   * and that this was all. Waits while the controller is there and does not read, but not for ever.
+   *
+   * @param left called when it has to wait: what nobody needs any more can go
+   * @param waitMs how long
    */
-  finish(): void {
-    const deadline = monotonicMs() + LAST_WORDS_MS;
+  finish(left: () => void, waitMs: number = LAST_WORDS_MS): void {
+    const deadline = monotonicMs() + waitMs;
     const isWatched = this.#steered?.table.observer === this.#observer;
     const flows = isWatched ? this.#reader!.flows(this.#steered!.clock()) : [];
     for (const flow of flows) {
-      if (this.#channel.full) this.#drain(deadline);
+      if (this.#channel.full) this.#drain(left, deadline);
       if (this.#channel.full) this.#lost++;
       else this.#say({ closed: flow });
     }
     if (this.#lost > 0) this.#say({ lost: this.#lost });
-    this.#drain(deadline);
+    this.#say({ end: true });
+    this.#drain(left, deadline);
   }
 
   /** Writes what waits, until some time. */
-  #drain(deadline: number): void {
+  #drain(left: () => void, deadline: number): void {
     const channel = this.#channel;
-    for (channel.flush(); channel.waiting > 0; channel.flush()) {
-      const left = Math.ceil(deadline - monotonicMs());
-      if (left <= 0 || !waitWritable(channel.fd, left)) return;
+    channel.flush();
+    if (channel.waiting > 0) left();
+    for (; channel.waiting > 0; channel.flush()) {
+      const ms = Math.ceil(deadline - monotonicMs());
+      if (ms <= 0 || !waitWritable(channel.fd, ms)) return;
     }
   }
 

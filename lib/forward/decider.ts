@@ -5,7 +5,7 @@
  * @module
  */
 import { type Address, formatAddress, isV4 } from "../wire/address.ts";
-import { parseTarget, Verdict } from "./policy_rules.ts";
+import { parseTargetOrPort, Verdict } from "./policy_rules.ts";
 import type { FlowAnswer, FlowQuestion, FlowVerdict } from "./question.ts";
 
 /** A program that decides. */
@@ -92,7 +92,7 @@ export function checkAnswer(answer: unknown): Decision {
   if (target === undefined) return { ...REJECTED, verdict, label };
   if (verdict !== Verdict.ALLOW) wrong("what is denied goes nowhere: no target");
   if (typeof target !== "string") wrong(`target ${shown(target)} is not text`);
-  return { verdict, label, ...parseTarget(target) };
+  return { verdict, label, ...parseTargetOrPort(target) };
 }
 
 /**

@@ -11,20 +11,19 @@
  *
  * @module
  */
+import { errorLine } from "../config/error.ts";
 import { getLogger } from "../std/log.ts";
 import { type FlowSide, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
 import { RateLimit } from "../sys/rate_limit.ts";
 import { formatAddress, isV4 } from "../wire/address.ts";
 import { IPPROTO_TCP, IPPROTO_UDP } from "../wire/ipv4.ts";
-import { checkAnswer, type Decider, type Decision, REJECTED } from "./decider.ts";
+import { checkAnswer, checkFamily, type Decider, type Decision, REJECTED } from "./decider.ts";
 import { HeldFrames } from "./held_frames.ts";
 import { Verdict } from "./policy_rules.ts";
 import type { FlowQuestion } from "./question.ts";
 import { Questions } from "./questions.ts";
 
 const COMPLAINTS_PER_SECOND = 1;
-/** Longest message of a program's error that is logged, in characters. */
-const MAX_MESSAGE = 200;
 
 const NONE = -1;
 
@@ -80,9 +79,10 @@ export class Deciding {
       this.place = place;
       return Verdict.HOLD;
     }
-    const { target } = decision;
-    if (target !== null && isV4(target) !== isV4(tgt.words, SIDE_EADDR)) {
-      decision = this.#complain(`target ${formatAddress(target)} is of the other family`, tgt);
+    try {
+      checkFamily(decision, isV4(tgt.words, SIDE_EADDR));
+    } catch (error) {
+      decision = this.#complain(error, tgt);
       questions.amend(place, decision);
     }
     this.decision = decision;
@@ -150,7 +150,7 @@ export class Deciding {
     const where = tgt === null
       ? ""
       : ` to ${formatAddress(tgt.words, SIDE_EADDR)} port ${tgt.eport}`;
-    getLogger().error(`Policy: flow${where} rejected: ${firstLine(error)}`);
+    getLogger().error(`Policy: flow${where} rejected: ${errorLine(error)}`);
     return REJECTED;
   }
 
@@ -170,16 +170,4 @@ export class Deciding {
       resolver: this.#known.leadsToResolver(protocol, tgt),
     };
   }
-}
-
-/** What somebody else's error says, in one line. */
-function firstLine(error: unknown): string {
-  let text: string;
-  try {
-    text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  } catch {
-    text = "an error that cannot be shown";
-  }
-  // deno-lint-ignore no-control-regex
-  return text.split("\n", 1)[0].slice(0, MAX_MESSAGE).replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
 }

@@ -299,11 +299,22 @@ export class Policy {
       if (verdict === Verdict.ALLOW) this.label = this.deciding.decision.label;
     }
     if (getLogger().level <= LogLevels.DEBUG) this.#log(verdict, protocol, tgt);
-    if (rule?.target && verdict === Verdict.ALLOW) {
-      if (isV4(rule.target) !== isV4(to, SIDE_EADDR)) verdict = Verdict.REJECT;
-      else tgt.setEndpoint(rule.target, 0, this.#targetPort(rule, protocol, tgt));
+    return rule !== null && verdict === Verdict.ALLOW
+      ? this.#redirect(rule, protocol, tgt)
+      : verdict;
+  }
+
+  /** Sends an allowed flow where it goes instead, if anywhere. @returns its verdict */
+  #redirect(rule: Redirection, protocol: number, tgt: FlowSide): number {
+    const { target } = rule, { words } = tgt;
+    const port = this.#targetPort(rule, protocol, tgt);
+    if (target === null) {
+      if (port !== tgt.eport) tgt.setEndpoint(words, SIDE_EADDR, port);
+      return Verdict.ALLOW;
     }
-    return verdict;
+    if (isV4(target) !== isV4(words, SIDE_EADDR)) return Verdict.REJECT;
+    tgt.setEndpoint(target, 0, port);
+    return Verdict.ALLOW;
   }
 
   /** The flow of the last {@linkcode Policy.apply} begins, see {@linkcode admitted}. */

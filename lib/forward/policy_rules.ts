@@ -222,6 +222,14 @@ export function parseTarget(text: string): { target: Address; targetPort: number
   return { target, targetPort: port === null ? 0 : parsePort(port) };
 }
 
+/** As {@linkcode parseTarget}, and `:PORT`, with which the address stays: there is no target then. */
+export function parseTargetOrPort(
+  text: string,
+): { target: Address | null; targetPort: number } {
+  if (text.lastIndexOf(":") !== 0) return parseTarget(text);
+  return { target: null, targetPort: parsePort(text.slice(1)) };
+}
+
 /** A target that the rule's destination and protocol can have. */
 function checkTarget(rule: PolicyRule): void {
   const { target, address, verdict, first, protocol, targetPort } = rule;

@@ -42,7 +42,14 @@ export type FlowVerdict = "allow" | "reject" | "prohibit" | "drop";
 export interface FlowDecision {
   /** What becomes of the flow. */
   readonly verdict: FlowVerdict;
-  /** With `allow`: where the flow goes instead, `ADDRESS`, `IPv4:PORT` or `[IPv6]:PORT`. */
+  /**
+   * With `allow`: where the flow goes instead, `ADDRESS`, `IPv4:PORT` or `[IPv6]:PORT`; or `:PORT`, another port of
+   * the address that it was going to. The host's own loopback is possible.
+   *
+   * The address is of the flow's own family, that of {@linkcode FlowQuestion.address}: with another one the answer
+   * is wrong, and the flow rejected. A guest that has both asks for both, so a name's flows are best given
+   * `flow.address.includes(":") ? "[::1]:8080" : "127.0.0.1:8080"`.
+   */
   readonly target?: string;
   /** What the flow is called, in snapshots and events: at most 63 bytes. */
   readonly label?: string;

@@ -196,7 +196,8 @@ export class Forwarder {
     const table = this.#tables[option];
     const missing = rules.find((rule) => !table.named.has(rule));
     if (missing) {
-      throw new ConfigError(`${table.option} ${formatPortRule(missing)}: there is no such rule`);
+      const named = `${table.option} ${formatPortRule(missing)}`;
+      throw new ConfigError(`${named}: there is no such rule${inForce(table, missing)}`);
     }
     for (const taken of table.named.take(rules)) this.#opener.closeAll(table, taken);
     table.settle();
@@ -316,6 +317,17 @@ export class Forwarder {
 /** Ports that open rules name. */
 function sizeOf(rules: readonly OpenRule[]): number {
   return size(rules.map(({ rule }) => rule));
+}
+
+/** Rules that a message names. */
+const MAX_NAMED = 3;
+
+/** What plain rules there are for the ports of a rule, for a message. */
+function inForce(table: ForwardTable, { first, last }: PortRule): string {
+  const texts = table.named.between(first, last).map(({ rule }) => formatPortRule(rule));
+  if (texts.length === 0) return "";
+  if (texts.length > MAX_NAMED) texts.splice(MAX_NAMED, Infinity, "...");
+  return `; in force: ${texts.join(", ")}`;
 }
 
 /** Removes the ports that a table has open where they were found. */

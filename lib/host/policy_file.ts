@@ -12,7 +12,7 @@
  *
  * @module
  */
-import { ConfigError, shown } from "../config/error.ts";
+import { ConfigError, errorLine, shown } from "../config/error.ts";
 import type { Decider } from "../forward/decider.ts";
 import type { FlowAnswer, FlowQuestion } from "../forward/question.ts";
 import { getLogger } from "../std/log.ts";
@@ -20,14 +20,11 @@ import { getLogger } from "../std/log.ts";
 /** Names of files that are TypeScript. */
 const TYPESCRIPT = /\.[cm]?tsx?$/;
 
-type Decide = (flow: FlowQuestion) => FlowAnswer;
+/** How long a module may take to load: one that waits at its top level for what never comes is given up. */
+const LOAD_MS = 30_000;
+const MS_PER_SECOND = 1000;
 
-/** What somebody else's error says, in one line. */
-function firstLine(error: unknown): string {
-  const text = error instanceof Error ? error.message || error.name : String(error);
-  // deno-lint-ignore no-control-regex
-  return text.split("\n", 1)[0].replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
-}
+type Decide = (flow: FlowQuestion) => FlowAnswer;
 
 /** What may help, where a module cannot be read. */
 function hint(path: string): string {
@@ -35,14 +32,23 @@ function hint(path: string): string {
   return untranslated ? " (this executable takes JavaScript only: strip the types)" : "";
 }
 
+/** What is loaded, unless that takes too long. @throws a text */
+async function inTime<T>(loading: Promise<T>, limitMs: number): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const message = `not loaded within ${limitMs / MS_PER_SECOND} seconds`;
+  const timer = setTimeout(() => late.reject(message), limitMs);
+  return await Promise.race([loading, late.promise]).finally(() => clearTimeout(timer));
+}
+
 /** The default export of a module, whatever that is. */
-async function defaultExport(path: string): Promise<unknown> {
+async function defaultExport(path: string, limitMs: number): Promise<unknown> {
   const absolute = path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
   const url = `file://${encodeURI(absolute).replace(/[?#]/g, encodeURIComponent)}`;
   try {
-    return (await import(`${url}`)).default; // by a variable's name it would be a part of the program
+    // by a variable's name it would be a part of the program
+    return (await inTime(import(`${url}`), limitMs)).default;
   } catch (error) {
-    throw new ConfigError(`--policy ${shown(path)}: ${firstLine(error)}${hint(path)}`);
+    throw new ConfigError(`--policy ${shown(path)}: ${errorLine(error)}${hint(path)}`);
   }
 }
 
@@ -50,10 +56,11 @@ async function defaultExport(path: string): Promise<unknown> {
  * Loads a policy, which runs with all our rights.
  *
  * @param path of a module of TypeScript or JavaScript; other files than modules are run as such
- * @throws ConfigError when it cannot be read or run, or exports no function that answers at once
+ * @param limitMs how long that may take
+ * @throws ConfigError when it cannot be read or run in that time, or exports no function that answers at once
  */
-export async function loadPolicy(path: string): Promise<Decider> {
-  const decide = await defaultExport(path);
+export async function loadPolicy(path: string, limitMs: number = LOAD_MS): Promise<Decider> {
+  const decide = await defaultExport(path, limitMs);
   if (typeof decide !== "function") {
     throw new ConfigError(`--policy ${shown(path)}: its default export is not a function`);
   }

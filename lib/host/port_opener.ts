@@ -78,12 +78,11 @@ export class PortOpener {
       listeners[port - rule.first] = Math.max(result, CLOSED);
       if (result >= 0) continue;
       this.closeAll(table, opened);
-      const hint = listenHint(-result, port);
+      const name = errnoName(-result), what = `${table.protocol} port ${port}`;
       throw new ConfigError(
-        `${table.option} ${
-          formatPortRule(rule)
-        }: cannot listen on ${table.protocol} port ${port}: ` +
-          errnoName(-result) + hint,
+        `${table.option} ${formatPortRule(rule)}: cannot listen on ${what}: ` + name +
+          listenHint(-result, port),
+        name,
       );
     }
     return opened;

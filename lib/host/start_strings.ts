@@ -9,8 +9,8 @@ import type { Script } from "../sys/script.ts";
 
 const NUL = 0;
 /**
- * Says which descriptors a runtime has from the one that started it (`../control/child.ts`). Programs get none
- * of ours.
+ * Says which descriptors a runtime has been given by another (`../control/child.ts`). What we execute gets none
+ * of them.
  */
 const OWN_VARIABLE = "DENO_EXTRA_STDIO_FDS=";
 

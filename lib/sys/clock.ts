@@ -6,12 +6,8 @@
  *
  * @module
  */
-import { CLOCK_MONOTONIC, newTimespec, timespecMs } from "./clock_rare.ts";
+import { monotonicClock } from "./clock_rare.ts";
 import { libc } from "./libc.ts";
-
-const { clock_gettime } = libc;
-
-const words = newTimespec();
 
 /**
  * CLOCK_MONOTONIC.
@@ -26,7 +22,4 @@ const words = newTimespec();
  * assert(monotonicMs() >= before);
  * ```
  */
-export function monotonicMs(): number {
-  clock_gettime(CLOCK_MONOTONIC, words);
-  return timespecMs(words);
-}
+export const monotonicMs: () => number = monotonicClock(libc.clock_gettime);

@@ -226,8 +226,8 @@ function find(name: string, definition: Deno.ForeignFunction): Call {
 }
 
 /**
- * Opens the C library, unless it is open. Calls through this module do so themselves; others must have done so
- * before they can fail: it finds {@linkcode errno}, which may change by that.
+ * Opens the C library, unless it is open. Calls through this module do so themselves. Others need it before
+ * they can fail: it finds {@linkcode errno}, and that may change it.
  *
  * @throws NotCapable without `--allow-ffi`
  */

@@ -176,6 +176,26 @@ Deno.test("ControlClient forgets the oldest questions of a policy that answers n
   assertEquals(policyErrors.map(String), ["Error: in time"]);
 });
 
+Deno.test("ControlClient tells that events are missing when the instance has not ended as it should", async () => {
+  const ends: [unknown[], unknown[]][] = [
+    [[{ ready: READY }, { opened: flow(1) }], ["opened", Infinity]],
+    [[{ ready: READY }, { opened: flow(1) }, { lost: 2 }], ["opened", Infinity]],
+    [[{ ready: READY }, { opened: flow(1) }, { lost: 2 }, { end: true }], ["opened", 2]],
+    [[{ failed: { name: "Error", message: "" } }], []],
+    [[], []],
+  ];
+  for (const [notices, expected] of ends) {
+    const { client, hear } = world();
+    const read = client.events(), waits = client.events();
+    const first = waits.next();
+    hear(...notices);
+    client.end(CLOSED);
+    const events = await Array.fromAsync(read);
+    assertEquals(events.map((event) => event.kind === "lost" ? event.count : event.kind), expected);
+    assertEquals((await first).done, expected.length === 0);
+  }
+});
+
 Deno.test("ControlClient.end() tells everybody who waits, and sends nothing any more", async () => {
   const { promise, resolve } = Promise.withResolvers<"allow">();
   const { client, sent, policyErrors, hear } = world(() => promise);

@@ -1,90 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** The instance's part of the conversation, with a table of flows and a forwarder whose ports only count. */
 import { assert, assertEquals } from "@std/assert";
-import { EventType } from "../../lib/context.ts";
 import { OUTPUT_LIMIT } from "../../lib/control/channel.ts";
 import { MAX_LINE } from "../../lib/control/protocol.ts";
-import { ControlServer } from "../../lib/control/server.ts";
-import { FlowTable } from "../../lib/flow/table.ts";
-import { FlowType } from "../../lib/flow/types.ts";
-import type { FlowQuestion } from "../../lib/forward/question.ts";
-import { DEFAULT_EPHEMERAL } from "../../lib/forward/ports.ts";
-import { EPOLL, Epoll } from "../../lib/sys/epoll.ts";
-import { E, SysError } from "../../lib/sys/errno.ts";
-import { makeForwarder } from "../host/forward_fakes.ts";
-import { Pair } from "./pair.ts";
-
-const GONE = 143;
-const CAPACITY = 4096;
-
-/** A server that is given an instance of fakes. */
-function open(mode: "pasta" | "passt" = "pasta", onAnswer: () => void = () => {}) {
-  const pair = new Pair(), epoll = new Epoll(), server = new ControlServer(pair.fd);
-  const buffer = new ArrayBuffer(FlowTable.byteLength(CAPACITY));
-  const table = new FlowTable({ buffer, capacity: CAPACITY, clock: () => 1000 });
-  table.on(FlowType.PING4, { deferred: () => true });
-  const fakes = makeForwarder({ t: "80" });
-  fakes.forwarder.open(10);
-  const answers: unknown[] = [];
-  const answered = (id: number, decision: unknown) => {
-    onAnswer();
-    return answers.push([id, decision]) > 0;
-  };
-  server.steer({
-    epoll,
-    table,
-    buffer,
-    forwarder: fakes.forwarder,
-    options: { mode, tcp: true, udp: false, ephemeralPorts: DEFAULT_EPHEMERAL },
-    policy: { answered },
-    clock: () => 3500,
-    gone: () => GONE,
-  });
-  /** One turn of the loop. @returns its exit code */
-  const turn = (): number | null => {
-    let code: number | null = null;
-    const n = epoll.wait(0);
-    for (let k = 0; k < n; k++) {
-      assertEquals(epoll.type(k), EventType.CONTROL);
-      code = server.event();
-    }
-    return server.flush() ?? code;
-  };
-  /** What is said when this has come. */
-  const say = (...messages: unknown[]): unknown[] => {
-    for (const message of messages) {
-      pair.write(`${typeof message === "string" ? message : JSON.stringify(message)}\n`);
-    }
-    assertEquals(turn(), null);
-    return pair.messages();
-  };
-  /** A new flow. */
-  const begin = (): number => {
-    const flow = table.alloc();
-    table.setType(flow, FlowType.PING4);
-    table.activate(flow);
-    return flow;
-  };
-  const end = () => {
-    server.close();
-    pair.close();
-    epoll.close();
-  };
-  return { ...fakes, pair, epoll, server, table, answers, turn, say, begin, [Symbol.dispose]: end };
-}
-
-const add = (id: number, ports: string, more = {}) => ({
-  id,
-  do: "forward.add",
-  rule: { protocol: "tcp", ports, ...more },
-});
-const remove = (id: number, ports: string) => ({ ...add(id, ports), do: "forward.remove" });
-const list = (id: number) => ({ id, do: "forward.list" });
-const done = (reply: number) => ({ reply, result: null });
-const refused = (reply: number, name: string, message: string) => ({
-  reply,
-  error: { name, message },
-});
+import { E } from "../../lib/sys/errno.ts";
+import { add, done, list, open, question, refused, remove } from "./server_world.ts";
 
 Deno.test("a server adds, lists and removes forwarded ports", () => {
   using world = open();
@@ -134,7 +54,7 @@ Deno.test("a server says why ports cannot be forwarded", () => {
   );
   const why = "-t 22: cannot listen on TCP port 22: EADDRINUSE (the port is in use)";
   assertEquals(world.say(add(1, "22"), add(2, "auto"), add(3, "53", { protocol: "udp" })), [
-    refused(1, "ConfigError", why),
+    { reply: 1, error: { name: "ConfigError", message: why, code: "EADDRINUSE" } },
     refused(2, "PortSpecError", `Ports have to be named: ${words}`),
     refused(3, "ConfigError", "-u: --no-udp was given"),
   ]);
@@ -269,19 +189,6 @@ Deno.test("a server leaves events out while nobody reads, says how many, and ans
   assertEquals(pair.messages().length, 1); // as before
 });
 
-const question: FlowQuestion = {
-  protocol: "tcp",
-  via: "tap",
-  source: "192.0.2.2",
-  sourcePort: 40000,
-  address: "198.51.100.1",
-  port: 443,
-  namedAddress: "198.51.100.1",
-  namedPort: 443,
-  names: ["mock.test"],
-  resolver: false,
-};
-
 Deno.test("a server asks, and passes answers on", () => {
   using world = open();
   const { server, turn, pair, say, answers } = world;
@@ -310,113 +217,4 @@ Deno.test("a server does not ask who has long stopped reading", () => {
     turn();
   }
   assertEquals([seen, server.decider.decide(question, asked)], [asked, null]);
-});
-
-Deno.test("a server ends its instance when it is told to, and does nothing more", () => {
-  using world = open();
-  const { pair, turn, tcp } = world;
-  pair.write(`${JSON.stringify({ id: 1, do: "close" })}\n${JSON.stringify(add(2, "81"))}\n`);
-  assertEquals(turn(), 0);
-  assertEquals([pair.messages(), tcp.all], [[done(1)], ["2 80=>80"]]);
-});
-
-Deno.test("a server ends its instance when the controller has gone", () => {
-  using world = open();
-  const { pair, turn, tcp } = world;
-  pair.write(`${JSON.stringify(add(2, "81"))}\n`);
-  pair.close();
-  assertEquals([turn(), tcp.all], [GONE, ["2 80=>80", "2 81=>81"]]);
-});
-
-Deno.test("a server sees that the controller has gone though it has not read", () => {
-  using world = open();
-  const { server, pair, turn } = world;
-  for (let k = 0; server.decider.decide(question, k) === null; k++) turn();
-  pair.close();
-  let code: number | null = null;
-  for (let k = 0; k < 10 && code === null; k++) code = turn();
-  assertEquals(code, GONE);
-});
-
-Deno.test("a server ends its instance when the controller hears nothing any more", () => {
-  using world = open();
-  const { server, pair, turn, tcp } = world;
-  pair.deafen();
-  assertEquals(turn(), null);
-  pair.write(`${JSON.stringify(add(2, "81"))}\n`);
-  server.decider.decide(question, 0);
-  assertEquals([turn(), turn(), tcp.open.size], [null, GONE, 2]); // what was said is done
-  using silent = open();
-  silent.pair.deafen();
-  silent.server.ready({ pid: 7, interface: null, address4: null, address6: null, socket: null });
-  assertEquals(silent.epoll.wait(0), 1); // the loop hears of it at once
-  assertEquals(silent.server.event(), GONE);
-});
-
-Deno.test("begin() does what waits, and ready() and failed() say what has become of a start", () => {
-  using world = open();
-  const { server, pair, turn, tcp } = world;
-  pair.write(`${JSON.stringify(add(1, "81"))}\n`);
-  assertEquals([server.begin(), tcp.open.size], [null, 2]);
-  const ready = {
-    pid: 7,
-    interface: "eth0",
-    address4: null,
-    address6: "2001:db8::2",
-    socket: null,
-  };
-  server.ready(ready);
-  turn();
-  assertEquals(pair.messages(), [done(1), { ready }]);
-  server.failed(new SysError("bind", "0.0.0.0:80", E.EACCES, "no"));
-  const message = "bind 0.0.0.0:80: EACCES (no)";
-  assertEquals(pair.messages(), [
-    { failed: { name: "SysError", message, call: "bind", errno: E.EACCES } },
-  ]);
-});
-
-Deno.test("begin() gives the exit code when the controller has changed its mind", () => {
-  using world = open();
-  world.pair.write('{"id":1,"do":"close"}\n');
-  assertEquals(world.server.begin(), 0);
-  using gone = open();
-  gone.pair.close();
-  assertEquals(gone.server.begin(), GONE);
-});
-
-Deno.test("a server watches for room only while something waits", () => {
-  using world = open();
-  const { epoll, server, turn, pair } = world;
-  for (let k = 0; k < 5000; k++) server.decider.decide(question, k);
-  turn();
-  assertEquals(epoll.wait(0), 0); // neither input nor room
-  pair.read();
-  assertEquals([epoll.wait(0), epoll.events(0)], [1, EPOLL.OUT]);
-  while (turn() === null && pair.read() !== "");
-  assertEquals(epoll.wait(0), 0);
-});
-
-Deno.test("finish() says that the flows which are left are closed, to whom wants to see that", () => {
-  using world = open();
-  world.begin();
-  world.server.finish();
-  assertEquals(world.pair.messages(), []);
-  world.say({ id: 1, do: "events", on: true });
-  world.begin();
-  world.pair.messages();
-  world.server.finish();
-  const said = world.pair.messages() as { closed?: { index: number } }[];
-  const closed = said.filter((message) => message.closed).map((message) => message.closed!.index);
-  assertEquals(closed, [0, 1]);
-});
-
-Deno.test("finish() waits for a controller that does not read, but not for long", () => {
-  using world = open();
-  for (let k = 0; k < CAPACITY; k++) world.begin();
-  world.say({ id: 1, do: "events", on: true });
-  const began = performance.now();
-  world.server.finish();
-  const ms = performance.now() - began;
-  assert(ms >= 900 && ms < 20_000, `${ms}`);
-  assert(world.server.waiting > 0);
 });

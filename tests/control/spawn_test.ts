@@ -77,7 +77,7 @@ Deno.test("a signal that ends the instance is in its status", async () => {
 
 Deno.test("what an instance says last is heard though it has ended", async () => {
   const many = Array.from({ length: 200 }, (_, k) => ({ opened: flow(k) }));
-  const started = instance(`${HEAR} ${say({ ready: READY }, ...many)} exit 0`);
+  const started = instance(`${HEAR} ${say({ ready: READY }, ...many, { end: true })} exit 0`);
   assertEquals((await Array.fromAsync(started.events())).length, 200);
   assertEquals(await started.ready, READY);
 });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** Which answers of a program are taken, and what is said about others. */
 import { assertEquals, assertThrows } from "@std/assert";
-import { checkAnswer } from "../../lib/forward/decider.ts";
+import { checkAnswer, checkFamily } from "../../lib/forward/decider.ts";
 import { Verdict } from "../../lib/forward/policy.ts";
 import { formatAddress } from "../../lib/wire/address.ts";
 
@@ -22,6 +22,25 @@ Deno.test("checkAnswer() takes targets of both families, with and without a port
     const decision = checkAnswer({ verdict: "allow", target });
     assertEquals(decision.targetPort, port);
     assertEquals(formatAddress(decision.target!), target.replace(/^\[|\]?:8.$/g, ""));
+  }
+});
+
+Deno.test("checkAnswer() takes another port of the same address", () => {
+  const { target, targetPort } = checkAnswer({ verdict: "allow", target: ":81" });
+  assertEquals([target, targetPort], [null, 81]);
+  const address = checkAnswer({ verdict: "allow", target: "::1" }); // one colon more
+  assertEquals([formatAddress(address.target!), address.targetPort], ["::1", 0]);
+});
+
+Deno.test("checkFamily() refuses what a flow's packets cannot carry", () => {
+  const decision = (target: string) => checkAnswer({ verdict: "allow", target });
+  checkFamily(decision("127.0.0.1"), true);
+  checkFamily(decision("::1"), false);
+  for (const isIpv4 of [true, false]) {
+    checkFamily(decision(":81"), isIpv4);
+    checkFamily(checkAnswer("drop"), isIpv4);
+    const other = decision(isIpv4 ? "[::1]:80" : "127.0.0.1");
+    assertThrows(() => checkFamily(other, isIpv4), TypeError, "is of the other family");
   }
 });
 
@@ -47,6 +66,10 @@ Deno.test("checkAnswer() refuses what is no answer, and what would be read as an
     [{ verdict: "allow", target: "ff02::1" }, "not the address of one host"],
     [{ verdict: "allow", target: "255.255.255.255" }, "not the address of one host"],
     [{ verdict: "allow", target: "127.0.0.1:0" }, '"0" is not a port'],
+    [{ verdict: "allow", target: ":0" }, '"0" is not a port'],
+    [{ verdict: "allow", target: ":" }, "is not a port"],
+    [{ verdict: "allow", target: ":80-81" }, '"80-81" is not a port'],
+    [{ verdict: "drop", target: ":80" }, "what is denied goes nowhere"],
     [{ verdict: "allow", target: "::ffff:127.0.0.1" }, "an IPv4 address in IPv6 form"],
     [{ verdict: "allow", target: "1".repeat(9999) }, "longer than"],
     [{ verdict: "drop", target: "127.0.0.1" }, "what is denied goes nowhere"],

@@ -227,6 +227,14 @@ Deno.test("a program redirects within a family, one flow at a time", () => {
   assertEquals([host.spliced(), host.target], ["ALLOW", "127.0.0.1 8080"]);
 });
 
+Deno.test("a program sends a flow to another port of the same address", () => {
+  const asked = new Asked(() => ({ verdict: "allow", target: ":8080" }));
+  assertEquals([asked.tap("198.51.100.7", 80), asked.target], ["ALLOW", "198.51.100.7 8080"]);
+  assertEquals([asked.tap("2001:db8:9::1", 80), asked.target], ["ALLOW", "2001:db8:9::1 8080"]);
+  const ping = asked.tap("198.51.100.7", 5, IPPROTO_ICMP, 5);
+  assertEquals([ping, asked.target], ["ALLOW", "198.51.100.7 5"]);
+});
+
 Deno.test("a label is for the flow that it was given to, and no other", () => {
   const asked = new Asked(({ port }) => ({ verdict: "allow", label: port === 80 ? "web" : "" }), [
     "+198.51.100.9",

@@ -29,6 +29,7 @@ export interface Heard {
   readonly opened?: FlowSnapshot;
   readonly closed?: FlowSnapshot;
   readonly lost?: number;
+  readonly end?: true;
   readonly ask?: number;
   readonly flow?: FlowQuestion;
 }

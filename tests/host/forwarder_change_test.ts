@@ -70,7 +70,7 @@ Deno.test("remove() refuses what is not forwarded by a rule of its own, and chan
     ]
   ) {
     const error = assertThrows(() => forwarder.remove("t", parse(text)), ConfigError);
-    assertEquals(error.message, `-t ${text}: there is no such rule`);
+    assert(error.message.startsWith(`-t ${text}: there is no such rule`), error.message);
   }
   assertThrows(
     () => forwarder.remove("u", parse("80")),
@@ -78,6 +78,18 @@ Deno.test("remove() refuses what is not forwarded by a rule of its own, and chan
     "-u 80: there is no such rule",
   );
   assertEquals(tcp.all, before);
+});
+
+Deno.test("remove() says what there is for the ports of a rule that is not there", () => {
+  const { forwarder } = makeForwarder({ t: "7000:80,9000-9005:81-86" });
+  forwarder.open(10);
+  const said = (text: string) =>
+    assertThrows(() => forwarder.remove("t", parse(text)), ConfigError).message;
+  assertEquals(said("7000"), "-t 7000: there is no such rule; in force: 7000:80");
+  assertEquals(said("9002-9003"), "-t 9002-9003: there is no such rule; in force: 9000-9005:81-86");
+  assertEquals(said("7001"), "-t 7001: there is no such rule");
+  for (const port of [1, 2, 3, 4]) forwarder.add("t", parse(`${port}:${port + 100}`));
+  assertEquals(said("1-4"), "-t 1-4: there is no such rule; in force: 1:101, 2:102, 3:103, ...");
 });
 
 Deno.test("add() refuses what overlaps another rule", () => {
@@ -97,6 +109,7 @@ Deno.test("add() opens all ports or none, and says which one cannot be had", () 
   const error = assertThrows(() => forwarder.add("t", parse("70,80-90")), ConfigError);
   const why = "EADDRINUSE (the port is in use)";
   assertEquals(error.message, `-t 80-90: cannot listen on TCP port 82: ${why}`);
+  assertEquals(error.code, "EADDRINUSE");
   assertEquals([tcp.all, texts(forwarder, "t")], [[], []]);
   tcp.refuse.clear();
   forwarder.add("t", parse("70,80-90"));

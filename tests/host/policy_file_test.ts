@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** Policies of files, beside what the whole program does with them. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { getLogger } from "@std/log";
+import { ConfigError } from "../../lib/config/error.ts";
 import type { FlowQuestion } from "../../lib/forward/question.ts";
 import { loadPolicy } from "../../lib/host/policy_file.ts";
 import { policyFile } from "../helpers/policy_world.ts";
@@ -62,4 +63,12 @@ Deno.test("null is no answer of a policy's function: nothing comes later", async
   await using file = await policyFile("export default () => null;");
   const policy = await loadPolicy(file.path);
   assertThrows(() => policy.decide(QUESTION, 1), TypeError, "null is not an answer");
+});
+
+Deno.test("a module that takes too long to load is given up", async () => {
+  const wait = "await new Promise((resolve) => { globalThis.goOn = resolve; });";
+  await using file = await policyFile(`${wait} export default () => "allow";`);
+  const error = await assertRejects(() => loadPolicy(file.path, 50), ConfigError);
+  assertEquals(error.message, `--policy ${file.path}: not loaded within 0.05 seconds`);
+  (globalThis as unknown as { goOn(): void }).goOn(); // for the sake of this process
 });

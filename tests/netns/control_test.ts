@@ -317,7 +317,7 @@ Deno.test({
       requests: [{ id: 1, do: "close" }],
     });
     assertEquals([await early.end(), early.stdout], [0, ""]);
-    assertEquals(early.heard, [done(1)]);
+    assertEquals(early.heard, [done(1), { end: true }]);
     await assertNothingLeft(bed);
   },
 });

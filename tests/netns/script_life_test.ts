@@ -75,6 +75,38 @@ Deno.test("a script ends by itself once its instances have", NEEDS, async () => 
 });
 
 Deno.test(
+  "no event is missing unsaid when the script computes while its instance ends",
+  NEEDS,
+  async () => {
+    const [bed, scripts] = await world();
+    await using _bed = bed;
+    using _scripts = scripts;
+    const FLOWS = 1500;
+    const storm = `import socket
+for k in range(${FLOWS}): socket.create_connection(("${V4}", ${PORT})).close()`;
+    const script = `${IMPORT}
+    const guest = spawn({ command: ["${PYTHON}", "-c", ${JSON.stringify(storm)}], tcp: "${PORT}" });
+    const events = guest.events({ limit: 1e6 });
+    await guest.ready;
+    const end = performance.now() + 3500;
+    while (performance.now() < end);
+    const [program, ...args] = ${asks(`tcp 127.0.0.1 ${PORT}`)};
+    const { stdout } = new Deno.Command(program, { args }).outputSync(); // nothing was read yet
+    let opened = 0, closed = 0, lost = 0;
+    for await (const { kind, ...event } of events) {
+      if (kind === "opened") opened++;
+      else if (kind === "closed") closed++;
+      else lost += (event as { count: number }).count;
+    }
+    const { code } = await guest.status;
+    console.log(JSON.stringify([new TextDecoder().decode(stdout), code, opened, closed, lost]));`;
+    const [port, code, ...counts] = await told<[string, ...number[]]>(scripts, script);
+    assertEquals(port, `tcp 127.0.0.1 ${PORT}: \n`);
+    assertEquals([code, counts[0]! + counts[1]! + counts[2]!], [0, 2 * FLOWS], `${counts}`);
+  },
+);
+
+Deno.test(
   "events that a script does not read in time are counted, and cost the guest nothing",
   NEEDS,
   async () => {
