@@ -13,7 +13,7 @@
  */
 import { errorLine } from "../config/error.ts";
 import { getLogger } from "../std/log.ts";
-import { type FlowSide, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
+import { FlowSide, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
 import { RateLimit } from "../sys/rate_limit.ts";
 import { formatAddress, isV4 } from "../wire/address.ts";
 import { IPPROTO_TCP, IPPROTO_UDP } from "../wire/ipv4.ts";
@@ -50,6 +50,8 @@ export class Deciding {
   readonly #decider: Decider;
   readonly #known: Known;
   readonly #complaints = new RateLimit(COMPLAINTS_PER_SECOND);
+  /** Of an answer that came later. */
+  readonly #target = new FlowSide();
   #nowMs = 0;
 
   constructor(decider: Decider, known: Known) {
@@ -131,7 +133,8 @@ export class Deciding {
     try {
       decision = checkAnswer(answer);
     } catch (error) {
-      decision = this.#complain(error, null);
+      this.questions.loadTarget(place, this.#target);
+      decision = this.#complain(error, this.#target);
     }
     this.questions.answer(place, decision);
     return true;
@@ -145,12 +148,10 @@ export class Deciding {
   }
 
   /** Says what is wrong with an answer. @returns what it counts as */
-  #complain(error: unknown, tgt: FlowSide | null): Decision {
+  #complain(error: unknown, { words, eport }: FlowSide): Decision {
     if (!this.#complaints.allow(this.#nowMs)) return REJECTED;
-    const where = tgt === null
-      ? ""
-      : ` to ${formatAddress(tgt.words, SIDE_EADDR)} port ${tgt.eport}`;
-    getLogger().error(`Policy: flow${where} rejected: ${errorLine(error)}`);
+    const where = `${formatAddress(words, SIDE_EADDR)} port ${eport}`;
+    getLogger().error(`Policy: flow to ${where} rejected: ${errorLine(error)}`);
     return REJECTED;
   }
 

@@ -18,7 +18,7 @@
  *
  * @module
  */
-import { type FlowSide, SIDE_WORDS } from "../flow/side.ts";
+import { copySide, type FlowSide, SIDE_WORDS } from "../flow/side.ts";
 import { type Decision, REJECTED } from "./decider.ts";
 
 /** Questions that there is room for: a power of two. */
@@ -136,6 +136,11 @@ export class Questions {
   /** Number of the question at a place. */
   idOf(place: number): number {
     return this.#ids[place];
+  }
+
+  /** Copies where the flow at a place goes. */
+  loadTarget(place: number, into: FlowSide): void {
+    copySide(into.words, 0, this.#keys, place * KEY_WORDS + TGT_AT);
   }
 
   /**

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** What a program is asked, how often, and what its answers do. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { getLogger } from "@std/log";
 import { FlowSide, Pif, SIDE_EADDR } from "../../lib/flow/side.ts";
 import { FlowTable } from "../../lib/flow/table.ts";
@@ -85,6 +85,18 @@ class Asked {
   get target(): string {
     return `${formatAddress(this.tgt.words, SIDE_EADDR)} ${this.tgt.eport}`;
   }
+}
+
+/** What is logged meanwhile. */
+function logged(work: () => void): string[] {
+  const logger = getLogger(), said: string[] = [], { handlers } = logger;
+  logger.handlers = [{ handle: ({ msg }: { msg: string }) => said.push(msg) } as never];
+  try {
+    work();
+  } finally {
+    logger.handlers = handlers;
+  }
+  return said;
 }
 
 Deno.test("a program is asked about what no rule is about, and told everything", () => {
@@ -266,16 +278,12 @@ Deno.test("flows begin without a label when there are too many, which is said on
   const asked = new Asked(({ port }) => ({ verdict: "allow", label: `label ${port}` }));
   const { table } = asked.ctx;
   while (table.labelId(`other ${table.labelId("last")} ${Math.random()}`) > 0);
-  const logger = getLogger(), said: string[] = [], { handlers } = logger;
-  logger.handlers = [{ handle: ({ msg }: { msg: string }) => said.push(msg) } as never];
-  try {
+  const said = logged(() => {
     for (const port of [1, 2, 3]) {
       assertEquals(asked.tap("198.51.100.7", port), "ALLOW");
       assertEquals(asked.begin(), 0);
     }
-  } finally {
-    logger.handlers = handlers;
-  }
+  });
   assertEquals(said, ["Policy: no room for label label 1: only known ones are given"]);
 });
 
@@ -322,6 +330,15 @@ Deno.test("a flow is held until it is answered, and takes the answer once", () =
   assertEquals(asked.questions.length, 3);
   assertEquals(policy.answered(12345, "allow"), false);
   assertEquals(new Policy([]).answered(0, "allow"), false);
+});
+
+Deno.test("a wrong answer that comes later is logged with its flow", () => {
+  const asked = new Asked(() => null);
+  asked.tap("198.51.100.7", 80);
+  asked.tap("198.51.100.8", 81);
+  const said = logged(() => asked.policy.answered(asked.ids[0]!, "maybe" as FlowAnswer));
+  assertEquals(said.length, 1);
+  assertMatch(said[0]!, /^Policy: flow to 198\.51\.100\.7 port 80 rejected: .*"maybe"/);
 });
 
 Deno.test("a wrong answer that comes later rejects the flow", () => {
