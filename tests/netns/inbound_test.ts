@@ -5,6 +5,7 @@ import { edge } from "../helpers/edge.ts";
 import { iperf } from "../helpers/iperf.ts";
 import { peer } from "../helpers/peer.ts";
 import { requirements } from "../helpers/require.ts";
+import { attempt } from "../helpers/run.ts";
 import { Testbed } from "../helpers/testbed.ts";
 
 const PORT = 25471;
@@ -56,7 +57,11 @@ for (const user of [false, true]) {
               "5",
             ]);
             assert(stdout.includes("ok 10 failed 0"), stdout);
-            assertEquals((await edge(host, "udp", own, PORT, 1, 1000)).wrong, []);
+            // to the guest, the host is its gateway, and so is the remote: one of the remote's ports may be
+            // chosen again, whose flow is still there; then this one is refused
+            const echo = () => edge(host, "udp", own, PORT, 1, 1000);
+            const { wrong } = await attempt(echo, ({ wrong }) => (wrong as unknown[]).length === 0);
+            assertEquals(wrong, []);
           });
         }
       }
