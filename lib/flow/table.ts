@@ -27,6 +27,7 @@
  * @module
  */
 import { FreeClusters } from "./clusters.ts";
+import { FlowEntries } from "./entries.ts";
 import { Publication } from "./generations.ts";
 import { SideIndex } from "./hash.ts";
 import {
@@ -34,14 +35,13 @@ import {
   clearRecord,
   COUNTERS,
   flowTableBytes,
-  flowTableCapacity,
   type FlowViews,
   flowViews,
   STARTED,
 } from "./layout.ts";
 import { type FlowHandlers, TypeRegistry } from "./registry.ts";
 import { copySide, FlowSide, INI, SIDE_WORDS, TGT } from "./side.ts";
-import { FlowLabels, typeSlot, writeText } from "./texts.ts";
+import { typeSlot, writeText } from "./texts.ts";
 import {
   FLOW_STATE_NAMES,
   FlowError,
@@ -53,6 +53,8 @@ import {
 import { verifyFlowTable } from "./verify.ts";
 
 export { BYTES_INI, BYTES_TGT, COUNTERS, DATA_WORDS, STARTED } from "./layout.ts";
+export { FlowEntries } from "./entries.ts";
+export type { FlowViews } from "./layout.ts";
 export type { FlowHandlers } from "./registry.ts";
 export type { FlowTableOptions } from "./types.ts";
 
@@ -85,22 +87,7 @@ const SCANNING = -2; // stands in for the nascent entry during a scan, so that n
  * assertEquals(table.freeCluster(0), { n: 100, next: 100 });
  * ```
  */
-export class FlowTable {
-  /** Number of entries. */
-  readonly capacity: number;
-  /** Words of side `s` of flow `i` start at `(i * 2 + s) * SIDE_WORDS`. */
-  readonly sides: Int32Array;
-  /** Type-specific words of flow `i` start at `i * DATA_WORDS`; zero when allocated. */
-  readonly data: Int32Array;
-  /**
-   * Counter `c` of flow `i` is at `i * COUNTERS + c`: payload bytes from either side ({@linkcode BYTES_INI},
-   * {@linkcode BYTES_TGT}), for its type to count, and when it began ({@linkcode STARTED}).
-   */
-  readonly counters: Float64Array;
-  /** A {@linkcode Phase} of each flow, for its type to set; OPENING when allocated. */
-  readonly phases: Uint8Array;
-  /** Number of each flow's label; 0: none. Read only: {@linkcode setLabel} sets it. */
-  readonly labels: Uint16Array;
+export class FlowTable extends FlowEntries {
   /** Told of flows that begin and end. */
   observer: FlowObserver | null = null;
   /** Entries that the last scan visited. */
@@ -114,22 +101,11 @@ export class FlowTable {
   readonly #index: SideIndex;
   readonly #log: ((index: number, message: string) => void) | null;
   readonly #registry: TypeRegistry = new TypeRegistry();
-  readonly #labels: FlowLabels;
   readonly #publication: Publication;
   readonly #clock: () => number;
   #nascent = NOBODY;
   #activeCount = 0;
   #timerRun = 0;
-
-  /** Bytes of the buffer for `capacity` entries. Throws RangeError for an impossible capacity. */
-  static byteLength(capacity: number): number {
-    return flowTableBytes(capacity);
-  }
-
-  /** Largest capacity of a table in so many bytes; 0 when they are too few for any. */
-  static capacityOf(bytes: number): number {
-    return flowTableCapacity(bytes);
-  }
 
   /**
    * Makes an empty table.
@@ -140,13 +116,8 @@ export class FlowTable {
     const { capacity = DEFAULT_CAPACITY, log = null, hashKey } = options;
     const buffer = options.buffer ?? new ArrayBuffer(flowTableBytes(capacity));
     const views = flowViews(buffer, capacity);
-    this.capacity = capacity;
+    super(views);
     this.#views = views;
-    this.sides = views.sides;
-    this.data = views.data;
-    this.counters = views.counters;
-    this.phases = views.phases;
-    this.labels = views.labels;
     this.#free = new FreeClusters(views.free, capacity);
     this.#states = views.states;
     this.#types = views.types;
@@ -158,7 +129,6 @@ export class FlowTable {
       hashKey,
     );
     this.#log = log;
-    this.#labels = new FlowLabels(views.texts);
     this.#publication = new Publication(views, options.buffer !== undefined);
     this.#clock = options.clock ?? (() => 0);
   }
@@ -178,21 +148,9 @@ export class FlowTable {
     return this.#index.count;
   }
 
-  /** State of an entry, a {@linkcode FlowState}. */
-  stateOf(i: number): number {
-    this.#checkIndex(i);
-    return this.#states[i];
-  }
-
-  /** Type of an entry, a {@linkcode FlowType} or one of {@linkcode defineType}; NONE before TYPED. */
-  typeOf(i: number): number {
-    this.#checkIndex(i);
-    return this.#types[i];
-  }
-
   /** Length and successor of the free cluster whose head is `i`; zeros for any other entry. */
   freeCluster(i: number): { n: number; next: number } {
-    this.#checkIndex(i);
+    this.checkIndex(i);
     return { n: this.#free.lengthOf(i), next: this.#free.nextOf(i) };
   }
 
@@ -208,7 +166,7 @@ export class FlowTable {
     if (i >= this.capacity) return -1;
     const n = free.lengthOf(i);
     if (n < 1 || i + n > this.capacity || this.#states[i] !== FlowState.FREE) {
-      throw this.#error(i, `allocate: is no head of a free cluster (n is ${n})`);
+      throw this.error(i, `allocate: is no head of a free cluster (n is ${n})`);
     }
     free.take();
     clearFlow(this.#views, i);
@@ -224,7 +182,7 @@ export class FlowTable {
    * @throws FlowError when `i` is not the nascent entry
    */
   allocCancel(i: number): void {
-    if (i !== this.#nascent || i < 0) throw this.#error(i, "cancel: is not the newest allocation");
+    if (i !== this.#nascent || i < 0) throw this.error(i, "cancel: is not the newest allocation");
     this.#release(i);
     this.#free.giveBack(i);
     this.#nascent = NOBODY;
@@ -253,9 +211,9 @@ export class FlowTable {
   setType(i: number, type: number, _iniSide: number = INI): void {
     const state = this.#states[i];
     if (i !== this.#nascent || (state !== FlowState.NEW && state !== FlowState.TGT)) {
-      throw this.#error(i, "set type: must be the newest allocation, in state NEW or TGT");
+      throw this.error(i, "set type: must be the newest allocation, in state NEW or TGT");
     }
-    if (!this.#registry.has(type)) throw this.#error(i, `set type: unknown type ${type}`);
+    if (!this.#registry.has(type)) throw this.error(i, `set type: unknown type ${type}`);
     this.#types[i] = type;
     this.#setState(i, FlowState.TYPED);
   }
@@ -272,34 +230,6 @@ export class FlowTable {
   }
 
   /**
-   * The number of a label, which is defined when it is new. Of a longer text than 63 bytes of UTF-8 as many
-   * whole characters as fit are kept.
-   *
-   * @returns 1–1023; 0 (no label) for an empty text, or when there is no room for another label
-   */
-  labelId(text: string): number {
-    return this.#labels.idOf(text);
-  }
-
-  /** Labels entry `i`, from its allocation on; `id` is one of {@linkcode labelId}, 0 takes it away. */
-  setLabel(i: number, id: number): void {
-    Atomics.store(this.labels, i, id);
-  }
-
-  /** Copy of side `s` ({@linkcode INI} or {@linkcode TGT}) of flow `i`. Allocates. */
-  side(i: number, s: number): FlowSide {
-    const side = new FlowSide();
-    this.loadSide(i, s, side);
-    return side;
-  }
-
-  /** Copies side `s` of flow `i` into an existing {@linkcode FlowSide}. */
-  loadSide(i: number, s: number, into: FlowSide): void {
-    this.#checkSide(i, s);
-    copySide(into.words, 0, this.sides, (2 * i + s) * SIDE_WORDS);
-  }
-
-  /**
    * Puts side `s` of flow `i` into the index, under the protocol of the flow's type. The words of the
    * side must not change while it is there. It leaves the index when the flow is freed.
    *
@@ -307,9 +237,9 @@ export class FlowTable {
    * @throws FlowError when the flow has no type yet or the side is in the index already
    */
   hashInsert(i: number, s: number): number {
-    this.#checkSide(i, s);
-    if (this.#states[i] < FlowState.TYPED) throw this.#error(i, "index: has no type yet");
-    if ((this.#hashed[i] >> s & 1) !== 0) throw this.#error(i, `index: side ${s} is there already`);
+    this.checkSide(i, s);
+    if (this.#states[i] < FlowState.TYPED) throw this.error(i, "index: has no type yet");
+    if ((this.#hashed[i] >> s & 1) !== 0) throw this.error(i, `index: side ${s} is there already`);
     this.#hashed[i] |= 1 << s;
     this.#index.insert(2 * i + s);
     return 2 * i + s;
@@ -317,9 +247,9 @@ export class FlowTable {
 
   /** Takes side `s` of flow `i` out of the index; returns false when it was not there. */
   hashRemove(i: number, s: number): boolean {
-    this.#checkSide(i, s);
+    this.checkSide(i, s);
     if ((this.#hashed[i] >> s & 1) === 0) return false;
-    if (!this.#index.remove(2 * i + s)) throw this.#error(i, `index: side ${s} has changed`);
+    if (!this.#index.remove(2 * i + s)) throw this.error(i, `index: side ${s} has changed`);
     this.#hashed[i] &= ~(1 << s);
     return true;
   }
@@ -387,10 +317,10 @@ export class FlowTable {
       for (let i = 0; i < states.length; i++) {
         visits++;
         if (states[i] === FlowState.FREE) {
-          if (free.lengthOf(i) < 1) throw this.#error(i, "scan: is free but no head of a cluster");
+          if (free.lengthOf(i) < 1) throw this.error(i, "scan: is free but no head of a cluster");
           i += free.passCluster(i) - 1;
         } else if (states[i] !== FlowState.ACTIVE) {
-          throw this.#error(i, "scan: is incomplete");
+          throw this.error(i, "scan: is incomplete");
         } else if (this.#registry.work(this.#types[i], i, timersDue, nowMs)) {
           if (this.observer !== null) this.observer.closed(i);
           this.#release(i);
@@ -442,28 +372,15 @@ export class FlowTable {
 
   #expect(i: number, state: number, what: string): void {
     if (i !== this.#nascent || this.#states[i] !== state) {
-      throw this.#error(
+      throw this.error(
         i,
         `${what}: must be the newest allocation, in state ${FLOW_STATE_NAMES[state]}`,
       );
     }
   }
 
-  #checkIndex(i: number): void {
-    if (this.#states[i] === undefined) throw this.#error(i, `no such entry of ${this.capacity}`);
-  }
-
-  #checkSide(i: number, s: number): void {
-    this.#checkIndex(i);
-    if (s !== INI && s !== TGT) throw this.#error(i, `no such side: ${s}`);
-  }
-
   #nascentError(what: string): FlowError {
     if (this.#nascent === SCANNING) return new FlowError(-1, "", `${what}: not during a scan`);
-    return this.#error(this.#nascent, `${what}: is neither active nor cancelled`);
-  }
-
-  #error(i: number, tried: string): FlowError {
-    return new FlowError(i, FLOW_STATE_NAMES[this.#states[i]] ?? "no such entry", tried);
+    return this.error(this.#nascent, `${what}: is neither active nor cancelled`);
   }
 }

@@ -18,7 +18,7 @@
  *
  * @module
  */
-import { buildEnvironment } from "./settings.ts";
+import { runDeno } from "./settings.ts";
 
 /**
  * What makes one file of many, from the npm registry. It is all that is fetched, and `deno.lock` has its hash and those
@@ -116,23 +116,16 @@ async function runBundler(folder: string, imports: Record<string, string>): Prom
     outdir: "out",
     metafile: "meta.json",
   };
-  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "--quiet", "--no-prompt", "--allow-all", ...isolated, BUNDLER],
-      ...["front=main.ts", "rest=rest.ts", "--bundle", "--splitting"],
-      ...["--minify-whitespace", "--minify-syntax"],
-      ...Object.entries(options).map(([name, value]) => `--${name}=${value}`),
-      ...Object.entries(imports).map(([name, path]) => `--alias:${name}=${path}`),
-    ],
-    cwd: folder,
-    clearEnv: true,
-    env: buildEnvironment(Deno.env.toObject()),
-    stdin: "null",
-    stdout: "null",
-    stderr: "piped",
-  }).output();
-  if (success) return;
-  const [message] = new TextDecoder().decode(stderr).split("\n\nStack backtrace:");
+  const args = [
+    ...["run", "--quiet", "--no-prompt", "--allow-all", ...isolated, BUNDLER],
+    ...["front=main.ts", "rest=rest.ts", "--bundle", "--splitting"],
+    ...["--minify-whitespace", "--minify-syntax"],
+    ...Object.entries(options).map(([name, value]) => `--${name}=${value}`),
+    ...Object.entries(imports).map(([name, path]) => `--alias:${name}=${path}`),
+  ];
+  const failure = await runDeno(args, folder);
+  if (failure === null) return;
+  const [message] = failure.split("\n\nStack backtrace:");
   throw new Error(`${BUNDLER}: ${message!.trim()}`);
 }
 

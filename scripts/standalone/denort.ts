@@ -18,7 +18,7 @@
  */
 import type { Bundle } from "./bundle.ts";
 import { runnerOf } from "./runner.ts";
-import { buildEnvironment, ISOLATION, PERMISSIONS, V8_FLAGS } from "./settings.ts";
+import { ISOLATION, PERMISSIONS, runDeno, V8_FLAGS } from "./settings.ts";
 
 /** The program as one module, which has the pieces as strings. */
 export function moduleOf(bundle: Bundle): string {
@@ -74,16 +74,8 @@ export async function compile(bundle: Bundle, output: string): Promise<void> {
     const module = `${folder}/tubetti.js`, made = `${folder}/tubetti`;
     await Deno.writeTextFile(module, moduleOf(bundle));
     await Deno.utime(module, 0, 0); // it is put into the executable
-    const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: compileArguments(module, made),
-      cwd: folder,
-      clearEnv: true,
-      env: buildEnvironment(Deno.env.toObject()),
-      stdin: "null",
-      stdout: "null",
-      stderr: "piped",
-    }).output();
-    if (!success) throw new Error(`deno compile: ${new TextDecoder().decode(stderr).trim()}`);
+    const failure = await runDeno(compileArguments(module, made), folder);
+    if (failure !== null) throw new Error(`deno compile: ${failure}`);
     await Deno.copyFile(made, output);
   } finally {
     await Deno.remove(folder, { recursive: true });

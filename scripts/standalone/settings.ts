@@ -49,3 +49,22 @@ export function buildEnvironment(
   const kept = Object.entries(callers).filter(([name]) => !MEDDLING.test(name));
   return { ...Object.fromEntries(kept), DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
 }
+
+/**
+ * Has deno make something.
+ *
+ * @param folder where it works
+ * @returns what it says when it fails; null: it has not
+ */
+export async function runDeno(args: readonly string[], folder: string): Promise<string | null> {
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [...args],
+    cwd: folder,
+    clearEnv: true,
+    env: buildEnvironment(Deno.env.toObject()),
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).output();
+  return success ? null : new TextDecoder().decode(stderr).trim();
+}

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** What a program is asked, how often, and what its answers do. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { getLogger } from "@std/log";
 import { FlowSide, Pif, SIDE_EADDR } from "../../lib/flow/side.ts";
 import { FlowTable } from "../../lib/flow/table.ts";
 import { natFromSplice, natFromTap } from "../../lib/forward/nat.ts";
@@ -20,6 +19,7 @@ import { FlowType } from "../../lib/flow/types.ts";
 import { formatAddress } from "../../lib/wire/address.ts";
 import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from "../../lib/wire/ipv4.ts";
 import { IPPROTO_ICMPV6 } from "../../lib/wire/ipv6.ts";
+import { logged } from "../helpers/logged.ts";
 import { address, type FakeContext, fakeContext } from "../helpers/fake_context.ts";
 
 const RESOLVER = "198.51.100.53";
@@ -85,18 +85,6 @@ class Asked {
   get target(): string {
     return `${formatAddress(this.tgt.words, SIDE_EADDR)} ${this.tgt.eport}`;
   }
-}
-
-/** What is logged meanwhile. */
-function logged(work: () => void): string[] {
-  const logger = getLogger(), said: string[] = [], { handlers } = logger;
-  logger.handlers = [{ handle: ({ msg }: { msg: string }) => said.push(msg) } as never];
-  try {
-    work();
-  } finally {
-    logger.handlers = handlers;
-  }
-  return said;
 }
 
 Deno.test("a program is asked about what no rule is about, and told everything", () => {

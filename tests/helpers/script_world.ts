@@ -22,14 +22,22 @@ export const PORT = 25471, OTHER_PORT = 25472, DENIED_PORT = 25473;
 /** Their addresses. */
 export const V4 = Net.REMOTE4, V6 = Net.REMOTE6;
 
+/** A folder of scripts, and the testbed that they run in: both are gone after `await using`. */
+class ScriptWorld extends Scripts implements AsyncDisposable {
+  async [Symbol.asyncDispose](): Promise<void> {
+    this[Symbol.dispose]();
+    await this.bed[Symbol.asyncDispose]();
+  }
+}
+
 /** A testbed with servers and a resolver, and a folder for scripts. */
-export async function world(options: { user?: boolean } = {}): Promise<[Testbed, Scripts]> {
+export async function world(options: { user?: boolean } = {}): Promise<ScriptWorld> {
   const bed = await Testbed.create(options);
   const places = [PORT, OTHER_PORT, DENIED_PORT].flatMap((
     port,
   ) => [`${V4} ${port}`, `${V6} ${port}`]);
   await bed.serveRemote(effectsCommand("serve", ...places), { text: "ready\n" });
-  return [bed, new Scripts(bed)];
+  return new ScriptWorld(bed);
 }
 
 /** The command in a guest that asks such servers, as an expression in a script. */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /** Policies of files, beside what the whole program does with them. */
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { getLogger } from "@std/log";
 import { ConfigError } from "../../lib/config/error.ts";
 import type { FlowQuestion } from "../../lib/forward/question.ts";
 import { loadPolicy } from "../../lib/host/policy_file.ts";
+import { logged } from "../helpers/logged.ts";
 import { policyFile } from "../helpers/policy_world.ts";
 
 const QUESTION: FlowQuestion = {
@@ -19,18 +19,6 @@ const QUESTION: FlowQuestion = {
   names: [],
   resolver: false,
 };
-
-/** What the log was told while `body` ran. */
-function logged(body: () => void): string[] {
-  const logger = getLogger(), { handlers } = logger, said: string[] = [];
-  logger.handlers = [{ handle: ({ msg }: { msg: string }) => said.push(msg) } as never];
-  try {
-    body();
-  } finally {
-    logger.handlers = handlers;
-  }
-  return said;
-}
 
 Deno.test("a policy's function is asked each time, and what it throws is its caller's", async () => {
   await using file = await policyFile(

@@ -5,9 +5,8 @@ import { run } from "../helpers/run.ts";
 import { asks, IMPORT, NEEDS, PORT, told, V4, world } from "../helpers/script_world.ts";
 
 Deno.test("attach() serves a process, a namespace by name and a hypervisor", NEEDS, async (t) => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
+  const { bed } = scripts;
   const name = `${bed.name}-s`;
   await run(["ip", "netns", "add", name]);
   try {

@@ -6,9 +6,8 @@ import { processState, until } from "../helpers/run.ts";
 import { asks, IMPORT, NEEDS, PORT, told, V4, world } from "../helpers/script_world.ts";
 
 Deno.test("an instance ends with its script, however that ends", NEEDS, async (t) => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
+  const { bed } = scripts;
   const start = `${IMPORT}
     const guest = spawn({ command: ["sleep", "3600"] });
     const { pid } = await guest.ready;
@@ -37,9 +36,8 @@ Deno.test("an instance ends with its script, however that ends", NEEDS, async (t
 });
 
 Deno.test("a signal ends an instance whose policy does not return", NEEDS, async () => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
+  const { bed } = scripts;
   scripts.write("loops.ts", "export default () => { for (;;); };");
   const script = `${IMPORT}
     const aborter = new AbortController();
@@ -59,9 +57,7 @@ Deno.test("a signal ends an instance whose policy does not return", NEEDS, async
 });
 
 Deno.test("a script ends by itself once its instances have", NEEDS, async () => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
   const script = `${IMPORT}
     const guests = Array.from({ length: 4 }, (_, k) => spawn({
       command: ["sh", "-c", "echo unread output; exit " + k],
@@ -78,9 +74,7 @@ Deno.test(
   "no event is missing unsaid when the script computes while its instance ends",
   NEEDS,
   async () => {
-    const [bed, scripts] = await world();
-    await using _bed = bed;
-    using _scripts = scripts;
+    await using scripts = await world();
     const FLOWS = 1500;
     const storm = `import socket
 for k in range(${FLOWS}): socket.create_connection(("${V4}", ${PORT})).close()`;
@@ -110,9 +104,7 @@ Deno.test(
   "events that a script does not read in time are counted, and cost the guest nothing",
   NEEDS,
   async () => {
-    const [bed, scripts] = await world();
-    await using _bed = bed;
-    using _scripts = scripts;
+    await using scripts = await world();
     const FLOWS = 3000; // more than most limits of descriptors allow
     const storm = `import socket
 for k in range(${FLOWS}):

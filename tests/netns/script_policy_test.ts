@@ -18,9 +18,7 @@ Deno.test(
   "a function of the script decides on each flow once, as slowly as it likes",
   NEEDS,
   async () => {
-    const [bed, scripts] = await world();
-    await using _bed = bed;
-    using _scripts = scripts;
+    await using scripts = await world();
     const questions = [PORT, OTHER_PORT, DENIED_PORT]
       .flatMap((port) => [`tcp ${V4} ${port}`, `udp ${V6} ${port}`]);
     const script = `${IMPORT}
@@ -61,9 +59,7 @@ Deno.test(
 );
 
 Deno.test("a policy that never answers holds its own flows only", NEEDS, async () => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
   const script = `${IMPORT}
     const guest = spawn({
       command: ${asks(`udp ${V4} ${DENIED_PORT}`, `tcp ${V4} ${PORT}`)},
@@ -83,9 +79,7 @@ Deno.test(
   "a module decides in the data path, even while the script does not run",
   NEEDS,
   async () => {
-    const [bed, scripts] = await world();
-    await using _bed = bed;
-    using _scripts = scripts;
+    await using scripts = await world();
     scripts.write(
       "policy.ts",
       `
@@ -116,9 +110,7 @@ Deno.test(
 );
 
 Deno.test("answers that are none are told, whatever is wrong with them", NEEDS, async () => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
   const script = `${IMPORT}
     const answers: Record<number, unknown> = {
       ${PORT}: { verdict: "allow", target: "${V4}:${PORT}" }, // of an IPv6 flow
@@ -143,9 +135,7 @@ Deno.test("answers that are none are told, whatever is wrong with them", NEEDS, 
 });
 
 Deno.test("rules come before a policy", NEEDS, async () => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
   const script = `${IMPORT}
     const asked: number[] = [];
     const guest = spawn({

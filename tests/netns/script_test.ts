@@ -23,9 +23,7 @@ Deno.test(
   "a script in any folder runs a command, and sees its flows come and go",
   NEEDS,
   async () => {
-    const [bed, scripts] = await world();
-    await using _bed = bed;
-    using _scripts = scripts;
+    await using scripts = await world();
     const script = `${IMPORT}
     const command = ${asks(`tcp ${V4} ${PORT}`, `udp ${V6} ${PORT}`, `tcp ${V4} 1`)};
     const guest = spawn({ command, stdout: "piped" });
@@ -60,9 +58,7 @@ Deno.test(
 );
 
 Deno.test("flows() shows what is under way, without asking the instance", NEEDS, async () => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
   const talk = `import socket,time
 s = socket.create_connection(("${V4}", ${PORT})); got = s.recv(200); print("got", flush=True); input()`;
   const script = `${IMPORT}
@@ -93,9 +89,7 @@ s = socket.create_connection(("${V4}", ${PORT})); got = s.recv(200); print("got"
 });
 
 Deno.test("ports are opened and closed while the guest runs", NEEDS, async () => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
   const command = effectsCommand("serve", `${Net.HOST4} ${GUEST_PORT}`);
   const script = `${IMPORT}
     const ask = async () => {
@@ -135,9 +129,7 @@ Deno.test(
   "starts that fail say why, by the class of the error, and harm nobody who does not ask",
   NEEDS,
   async () => {
-    const [bed, scripts] = await world();
-    await using _bed = bed;
-    using _scripts = scripts;
+    await using scripts = await world();
     const script = `${IMPORT}
     const none = { stderr: "null" } as const;
     const bad = [
@@ -169,9 +161,7 @@ Deno.test(
 );
 
 Deno.test("instances of one script are apart", NEEDS, async () => {
-  const [bed, scripts] = await world();
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world();
   const script = `${IMPORT}
     const outcomes = await Promise.all([${PORT}, ${OTHER_PORT}, ${DENIED_PORT}].map(async (port) => {
       const asked: number[] = [];
@@ -188,9 +178,8 @@ Deno.test("instances of one script are apart", NEEDS, async () => {
 });
 
 Deno.test("an ordinary user runs scripts, too", NEEDS, async () => {
-  const [bed, scripts] = await world({ user: true });
-  await using _bed = bed;
-  using _scripts = scripts;
+  await using scripts = await world({ user: true });
+  const { bed } = scripts;
   await bed.guest(["true"]); // lets everybody open the tun device
   const script = `${IMPORT}
     await using guest = spawn({ command: ${
