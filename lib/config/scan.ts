@@ -6,7 +6,8 @@
  * @module
  */
 import { OPTIONS, type OptionSpec } from "./table.ts";
-import { ConfigError, shown } from "./error.ts";
+import { ConfigError } from "./error.ts";
+import { shown } from "../sys/text.ts";
 import { suggest } from "./suggest.ts";
 
 const namesOf = ({ name, aliases = [] }: OptionSpec): string[] => [name, ...aliases];

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { ConfigError, shown } from "../config/error.ts";
+import { ConfigError } from "../config/error.ts";
+import { shown } from "../sys/text.ts";
 import type { FlowQuestion } from "../forward/question.ts";
 import type { PolicyFunction } from "./client.ts";
 import { attachKind, checkOptions } from "./option_checks.ts";

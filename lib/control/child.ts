@@ -15,7 +15,8 @@
 import process from "node:process";
 import type { ChildProcess } from "node:child_process";
 import type { Readable } from "node:stream";
-import { ConfigError, shown } from "../config/error.ts";
+import { ConfigError } from "../config/error.ts";
+import { shown } from "../sys/text.ts";
 import { type InstanceOptions, startFolder, type Stdio } from "./arguments.ts";
 import { findProgram, ownProgram } from "./program.ts";
 

@@ -6,7 +6,8 @@
  *
  * @module
  */
-import { ConfigError, shown } from "../config/error.ts";
+import { ConfigError } from "../config/error.ts";
+import { shown } from "../sys/text.ts";
 
 /** What an option accepts. */
 interface Kind {

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { ConfigError, shown } from "../config/error.ts";
+import { ConfigError } from "../config/error.ts";
+import { shown } from "../sys/text.ts";
 import { libc } from "../sys/libc_rare.ts";
 
 /** As in `deno task start` (deno.json). */

@@ -11,7 +11,7 @@
  *
  * @module
  */
-import { errorLine } from "../config/error.ts";
+import { errorLine } from "../sys/text.ts";
 import { getLogger } from "../std/log.ts";
 import { FlowSide, Pif, SIDE_EADDR, SIDE_OADDR } from "../flow/side.ts";
 import { RateLimit } from "../sys/rate_limit.ts";

@@ -38,7 +38,7 @@
  *
  * @module
  */
-import { shown } from "../config/error.ts";
+import { shown } from "../sys/text.ts";
 import { getLogger, LogLevels } from "../std/log.ts";
 import type { Context, Family } from "../context.ts";
 import type { FlowTable } from "../flow/table.ts";

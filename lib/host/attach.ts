@@ -17,7 +17,8 @@
  * @module
  */
 import { getLogger } from "@std/log";
-import { ConfigError, shown } from "../config/error.ts";
+import { ConfigError } from "../config/error.ts";
+import { shown } from "../sys/text.ts";
 import type { Options } from "../config/options.ts";
 import { E, errnoName, SysError } from "../sys/errno.ts";
 import { leadsTo, statusOf } from "../sys/file.ts";

@@ -5,7 +5,8 @@
  *
  * @module
  */
-import { ConfigError, shown } from "../config/error.ts";
+import { ConfigError } from "../config/error.ts";
+import { shown } from "../sys/text.ts";
 import type { FamilyOptions, Options } from "../config/options.ts";
 import type { Context } from "../context.ts";
 import { E, errnoName } from "../sys/errno.ts";

@@ -12,7 +12,8 @@
  * @module
  */
 import { getLogger } from "@std/log";
-import { ConfigError, shown } from "../config/error.ts";
+import { ConfigError } from "../config/error.ts";
+import { shown } from "../sys/text.ts";
 import {
   becomeUser,
   currentIdentity,

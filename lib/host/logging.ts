@@ -20,7 +20,8 @@
  * @module
  */
 import { BaseHandler, LogLevels, logLine, LogRecord, setup } from "@std/log";
-import { ConfigError, shown } from "../config/error.ts";
+import { ConfigError } from "../config/error.ts";
+import { shown } from "../sys/text.ts";
 import { VERSION } from "../config/version.ts";
 import type { Options } from "../config/model.ts";
 import { monotonicMs } from "../sys/clock.ts";

@@ -12,7 +12,8 @@
  *
  * @module
  */
-import { ConfigError, errorLine, shown } from "../config/error.ts";
+import { ConfigError } from "../config/error.ts";
+import { errorLine, shown } from "../sys/text.ts";
 import type { Decider } from "../forward/decider.ts";
 import type { FlowAnswer, FlowQuestion } from "../forward/question.ts";
 import { getLogger } from "../std/log.ts";
