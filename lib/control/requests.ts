@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { shown } from "../sys/text.ts";
 import type { FlowAnswer } from "../forward/question.ts";
 import type { Answer, ForwardRule, Request } from "./protocol.ts";
 
@@ -18,13 +19,6 @@ export class RequestError extends Error {
   constructor(readonly id: number, message: string) {
     super(message);
   }
-}
-
-/** Longest text that a message repeats. */
-const MAX_SHOWN = 80;
-
-function cut(text: string): string {
-  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -99,5 +93,5 @@ export function readMessage(text: string): Message {
       throw new RequestError(id, '"on" must be true or false');
   }
   if (typeof fields.do !== "string") throw new RequestError(id, '"do" must be a string');
-  throw new RequestError(id, `Nothing is known of "do": ${cut(JSON.stringify(fields.do))}`);
+  throw new RequestError(id, `Nothing is known of "do": ${shown(JSON.stringify(fields.do))}`);
 }

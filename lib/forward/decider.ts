@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { excerpt } from "../sys/text.ts";
 import { type Address, formatAddress, isV4 } from "../wire/address.ts";
 import { parseTargetOrPort, Verdict } from "./policy_rules.ts";
 import type { FlowAnswer, FlowQuestion, FlowVerdict } from "./question.ts";
@@ -55,8 +56,7 @@ function wrong(message: string): never {
 
 /** A value as text, for messages. */
 function shown(value: unknown): string {
-  const text = typeof value === "string" ? JSON.stringify(value) : String(value);
-  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
+  return excerpt(typeof value === "string" ? JSON.stringify(value) : String(value), MAX_SHOWN);
 }
 
 function parseVerdict(verdict: unknown): number {

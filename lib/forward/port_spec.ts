@@ -18,6 +18,7 @@
  *
  * @module
  */
+import { excerpt } from "../sys/text.ts";
 import {
   type Address,
   isBroadcast,
@@ -50,9 +51,7 @@ export function refuse(message: string): never {
 
 /** A part of the text between quotes, cut, without control characters. */
 export function quoted(text: string): string {
-  const cut = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
-  // deno-lint-ignore no-control-regex
-  return `"${cut.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]/g, "?")}"`;
+  return `"${excerpt(text, MAX_SHOWN)}"`;
 }
 
 /** One part of the list. */

@@ -5,14 +5,22 @@
  * @module
  */
 
+/** What a terminal would obey, or show as an end of a line. */
+// deno-lint-ignore no-control-regex
+const CONTROL = /[\x00-\x1f\x7f-\x9f\u2028\u2029]/g;
+
+/** The first `most` characters of a text, without control characters. */
+export function excerpt(text: string, most: number): string {
+  const cut = text.length > most ? `${text.slice(0, most)}…` : text;
+  return cut.replace(CONTROL, "?");
+}
+
 /** Longest piece of a user's text repeated in a message. */
 const MAX_SHOWN = 80;
 
 /** Text of a user, fit for a message: cut, without control characters, never empty. */
 export function shown(text: string): string {
-  const cut = text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
-  // deno-lint-ignore no-control-regex
-  return cut.replace(/[\x00-\x1f\x7f-\x9f]/g, "?") || '""';
+  return excerpt(text, MAX_SHOWN) || '""';
 }
 
 /** Longest message of somebody else's error that is repeated. */
@@ -40,7 +48,5 @@ function errorText(error: unknown): string {
  * ```
  */
 export function errorLine(error: unknown): string {
-  const line = errorText(error).split("\n", 1)[0].slice(0, MAX_LINE);
-  // deno-lint-ignore no-control-regex
-  return line.replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
+  return errorText(error).split("\n", 1)[0].slice(0, MAX_LINE).replace(CONTROL, "?");
 }
