@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Ev, W } from "../../lib/tcp/words.ts";
 import { ACK, FIN, RST, SYN, synOptions } from "./segment.ts";
-import { spec } from "./splice_world.ts";
+import { freePort, spec } from "./splice_world.ts";
 import { assertBytes, connected, Guest, HostSocket, pattern, World } from "./world.ts";
 
 const CLOSED_PORT = 1; // tcpmux: nobody listens
@@ -261,11 +261,6 @@ Deno.test("without window scaling our window fits the field and is not shifted",
   world.settle();
   assertEquals(world.one().window, 65535);
 });
-
-function freePort(): number {
-  using socket = HostSocket.listen();
-  return socket.port;
-}
 
 /** A connection from a client on the host, as far as our SYN to the guest. */
 function inbound(world: World, v6 = false) {

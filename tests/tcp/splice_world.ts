@@ -11,9 +11,10 @@ import { FlowTable } from "../../lib/flow/table.ts";
 import type { ListenSpec } from "../../lib/forward/listener.ts";
 import type { Policy } from "../../lib/forward/policy.ts";
 import { GuestSockets } from "../../lib/sys/guest_sockets.ts";
-import { newSocket } from "../../lib/sys/socket.ts";
+import { AF_INET6, bindSocket, newSocket, SOCK_STREAM } from "../../lib/sys/socket.ts";
 import { PipePool } from "../../lib/sys/splice.ts";
 import { Tcp } from "../../lib/tcp/mod.ts";
+import { ANY6 } from "../../lib/wire/address.ts";
 import { type FakeContext, fakeContext } from "../helpers/fake_context.ts";
 import { HostSocket } from "./world.ts";
 
@@ -27,9 +28,10 @@ export function spec(port: number, to: number, options: Partial<ListenSpec> = {}
   return { ...usual, port, to, ...options };
 }
 
-/** A port that was free a moment ago. */
+/** A port that was free a moment ago, in both families, as a listener without an address needs it. */
 export function freePort(): number {
-  using socket = HostSocket.listen();
+  using socket = new HostSocket(newSocket(AF_INET6, SOCK_STREAM, 0));
+  if (bindSocket(socket.fd, ANY6, 0, 0) < 0) throw new Error("No port is free");
   return socket.port;
 }
 
@@ -103,6 +105,7 @@ export class SpliceWorld {
     using listener = HostSocket.listen(v6);
     const port = freePort();
     const index = this.tcp.listen(spec(port, listener.port));
+    if (index < 0) throw new Error(`No listener on port ${port}: errno ${-index}`);
     const client = HostSocket.connect(port, v6);
     const server = this.until(() => listener.accept(), "accept");
     this.tcp.unlisten(index);
