@@ -156,11 +156,11 @@ for (const user of [false, true]) {
 
 const TAP = "lossy0";
 
-/** Rules for nft(8): one frame in twenty is lost in each direction. */
+/** Rules for nft(8): one segment in twenty is lost in each direction, and nothing else. */
 function lossRules(device: string): string {
   const chains = ["ingress", "egress"].map((hook) =>
     `chain ${hook} { type filter hook ${hook} device "${device}" priority 0;
-      numgen random mod 20 == 0 counter drop; }`
+      meta l4proto tcp numgen random mod 20 == 0 counter drop; }`
   );
   return `table netdev loss {\n${chains.join("\n")}\n}\n`;
 }
